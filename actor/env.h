@@ -1,0 +1,72 @@
+#ifndef TROUPE_ACTOR_ENV_H_
+#define TROUPE_ACTOR_ENV_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "proto/config.pb.h"
+
+namespace troupe {
+
+// What a policy needs to know of an environment.  All observations are flat float64 vectors inside
+// the environment (Gymnasium's precision); rows store them as float32.
+struct EnvSpec {
+  std::string id;
+  int64_t observation_size = 0;
+  // Continuous actions: elements of the action, with their bounds.
+  int64_t action_size = 0;
+  std::vector<double> action_low, action_high;  // [action_size]
+  // Discrete actions: number of choices; action_size is then 1 and the action holds 0 .. n - 1.
+  int64_t num_choices = 0;
+  // Truncation after this many steps; 0: never.
+  int64_t max_episode_steps = 0;
+};
+
+struct StepResult {
+  double reward = 0;
+  // Two facts from the environment; neither is ever derived from the other.
+  bool terminated = false;
+  bool truncated = false;
+};
+
+// One environment instance, with the semantics of Gymnasium's `reset` and `step`.
+//
+// Not thread-safe; an instance may move between threads between calls.  After a step that
+// terminated or truncated the caller must call Reset.
+class Env {
+ public:
+  virtual ~Env() = default;
+
+  virtual const EnvSpec& spec() const = 0;
+
+  // Starts an episode.  The same seed gives the same episode for the same actions.
+  // `observation`: [observation_size].
+  virtual void Reset(uint64_t seed, absl::Span<double> observation) = 0;
+
+  // `action`: [action_size], clipped by the environment as Gymnasium's task does (or not at all
+  // where Gymnasium does not).
+  virtual StepResult Step(absl::Span<const double> action, absl::Span<double> observation) = 0;
+
+  // Starts an episode from a given state: MuJoCo qpos then qvel; classic control's state vector.
+  // INVALID_ARGUMENT with both sizes if `state` has the wrong one.
+  virtual absl::Status ResetToState(absl::Span<const double> state,
+                                    absl::Span<double> observation) = 0;
+};
+
+// Makes the environment that `config.id` names.  `asset_dir` is the folder of Gymnasium's MuJoCo
+// models.  NOT_FOUND names the id and the nearest known one, or the model file that is missing;
+// INVALID_ARGUMENT names each keyword that the id does not have.
+absl::StatusOr<std::unique_ptr<Env>> MakeEnv(const proto::Environment& config,
+                                             const std::string& asset_dir);
+
+// Ids that MakeEnv knows, sorted.
+std::vector<std::string> KnownEnvIds();
+
+}  // namespace troupe
+
+#endif  // TROUPE_ACTOR_ENV_H_

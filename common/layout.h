@@ -1,0 +1,77 @@
+#ifndef TROUPE_COMMON_LAYOUT_H_
+#define TROUPE_COMMON_LAYOUT_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "proto/experience.pb.h"
+
+namespace troupe {
+
+// The first 16 bytes of every packed row, little-endian.
+struct RowHeader {
+  uint64_t policy_version = 0;  // PolicyVersion::Packed() of the snapshot that acted; 0: none
+  uint32_t flags = 0;           // RowFlag bits
+  float priority = 0;           // the actor's own priority; 0: none
+};
+static_assert(sizeof(RowHeader) == 16);
+
+// A final row holds s_T and no action; it carries at least one of the two bits.
+enum RowFlag : uint32_t {
+  kTerminated = 1,
+  kTruncated = 2,
+};
+inline bool IsFinal(uint32_t flags) { return (flags & (kTerminated | kTruncated)) != 0; }
+
+// Names of the columns that the algorithms know.
+inline constexpr absl::string_view kObservation = "observation";
+inline constexpr absl::string_view kAction = "action";
+inline constexpr absl::string_view kReward = "reward";
+
+// Where one column lies in a packed row.
+struct ColumnLayout {
+  std::string name;
+  proto::DType dtype = proto::FLOAT32;
+  std::vector<int64_t> shape;
+  int64_t num_elements = 0;
+  int64_t offset_bytes = 0;
+  int64_t size_bytes = 0;
+};
+
+// How rows are packed: the only code that knows.  Immutable, so thread-safe.
+class Layout final {
+ public:
+  // INVALID_ARGUMENT names the column and the number that is out of range.
+  static absl::StatusOr<Layout> FromProto(const proto::Layout& layout);
+
+  const proto::Layout& proto() const { return proto_; }
+  int64_t stride_bytes() const { return stride_bytes_; }
+  absl::Span<const ColumnLayout> columns() const { return columns_; }
+  // NOT_FOUND lists the columns that there are.
+  absl::StatusOr<ColumnLayout> Find(absl::string_view name) const;
+
+  // OK if rows of `other` can be stored as rows of this layout; FAILED_PRECONDITION names the
+  // first column that differs, and how.
+  absl::Status CheckSame(const Layout& other) const;
+
+ private:
+  proto::Layout proto_;
+  std::vector<ColumnLayout> columns_;
+  int64_t stride_bytes_ = 0;
+};
+
+// Size of one element. Unit: bytes.
+int64_t ElementBytes(proto::DType dtype);
+
+// `row` points at a packed row of at least one header.
+RowHeader ReadRowHeader(const void* row);
+void WriteRowHeader(const RowHeader& header, void* row);
+
+}  // namespace troupe
+
+#endif  // TROUPE_COMMON_LAYOUT_H_
