@@ -1,0 +1,104 @@
+#ifndef TROUPE_COMMON_REPLAY_CLIENT_H_
+#define TROUPE_COMMON_REPLAY_CLIENT_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/layout.h"
+#include "common/window_batch.h"
+
+namespace troupe {
+
+// The rate limiter's rule, over the union of the shards; see proto/config.proto's RateLimiter.
+struct RateLimit {
+  int64_t min_size = 1;           // windows
+  double samples_per_insert = 0;  // 0: no limit
+  double slack = 0;               // samples
+
+  // May `n` more windows be sampled after `inserted` and `sampled`?
+  bool Admits(uint64_t inserted, uint64_t sampled, int64_t n) const;
+};
+
+struct ReplayClientOptions {
+  std::vector<std::string> shards;  // host:port, in the order of the config
+  bool insecure = false;            // plaintext to peers that are not loopback
+  std::string run;
+  std::string table;
+  int64_t batch_size = 256;      // windows
+  int64_t prefetch_batches = 8;  // asked for ahead
+  RateLimit rate_limit;
+  uint64_t seed = 1;  // of the split of batches over shards
+  absl::Duration reconnect_min = absl::Milliseconds(50);
+  absl::Duration reconnect_max = absl::Seconds(2);
+  // How long a shard may hold back a request before the client splits it anew.
+  absl::Duration request_timeout = absl::Seconds(1);
+};
+
+// What the shards say of the table.
+struct TableInfo {
+  Layout layout;
+  int64_t window_length = 0;  // rows
+  int64_t window_stride = 0;  // rows
+  uint64_t max_epoch = 0;     // of any snapshot that a reachable shard ever accepted
+  int32_t shards_reached = 0;
+};
+
+// Counts summed over the shards, with the last known ones of a shard that is gone.
+struct ReplayCounts {
+  uint64_t env_steps = 0;  // rows stored that are not final
+  uint64_t inserted = 0;   // windows
+  uint64_t sampled = 0;    // windows
+};
+
+struct ReplayClientStats {
+  int64_t batches = 0;        // handed out
+  int64_t redistributed = 0;  // windows asked for again, of another shard or later
+  int64_t reconnects = 0;     // connections that broke or failed
+  int64_t buffers = 0;        // batch buffers allocated
+  int32_t shards_up = 0;
+  absl::Duration starved;  // time in which the rate limiter let nothing be asked for
+  double mass = 0;         // selectable windows of the shards that are up
+};
+
+// Batches of windows drawn from all shards as if they were one table.
+//
+// Each batch is split over the shards by their mass, `prefetch_batches` are under way at any time,
+// and a shard that is gone is left out, its part drawn from the others, until it is back.
+// Thread-safe.  The work is done by gRPC's callback threads and one thread for timers.
+class ReplayClient final {
+ public:
+  // INVALID_ARGUMENT names the option; FAILED_PRECONDITION as MakeChannel.
+  static absl::StatusOr<std::unique_ptr<ReplayClient>> Create(ReplayClientOptions options);
+  ~ReplayClient();
+
+  // Asks the shards until one of them knows the table's layout, which it does once the first actor
+  // has connected.  DEADLINE_EXCEEDED says what each shard answered; FAILED_PRECONDITION: another
+  // run, or layouts that differ; NOT_FOUND: no such table.
+  absl::StatusOr<TableInfo> WaitForTable(absl::Time deadline);
+
+  // The next batch.  The first call starts the prefetching.  DEADLINE_EXCEEDED says what it waits
+  // for, with the numbers; CANCELLED after Stop; a shard's permanent error at once.
+  // REQUIRES: WaitForTable returned OK.
+  absl::StatusOr<WindowBatch> NextBatch(absl::Time deadline);
+
+  ReplayCounts counts() const;
+  ReplayClientStats stats() const;
+
+  // Wakes every waiter, for good.
+  void Stop();
+
+ private:
+  class Impl;
+  explicit ReplayClient(std::unique_ptr<Impl> impl);
+
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace troupe
+
+#endif  // TROUPE_COMMON_REPLAY_CLIENT_H_
