@@ -49,7 +49,7 @@ class Env {
   virtual void Reset(uint64_t seed, absl::Span<double> observation) = 0;
 
   // `action`: [action_size], clipped by the environment as Gymnasium's task does (or not at all
-  // where Gymnasium does not).
+  // where Gymnasium does not).  All arithmetic is float64, as Gymnasium's is for float64 actions.
   virtual StepResult Step(absl::Span<const double> action, absl::Span<double> observation) = 0;
 
   // Starts an episode from a given state: MuJoCo qpos then qvel; classic control's state vector.
@@ -66,6 +66,10 @@ absl::StatusOr<std::unique_ptr<Env>> MakeEnv(const proto::Environment& config,
 
 // Ids that MakeEnv knows, sorted.
 std::vector<std::string> KnownEnvIds();
+
+// Where the models are: environment variable TROUPE_ASSET_DIR, or the gymnasium package that the
+// build found.
+std::string DefaultAssetDir();
 
 }  // namespace troupe
 

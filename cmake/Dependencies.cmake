@@ -23,7 +23,7 @@ if(NOT MUJOCO_LIBRARY)
 endif()
 add_library(mujoco SHARED IMPORTED)
 set_target_properties(mujoco PROPERTIES IMPORTED_LOCATION ${MUJOCO_LIBRARY}
-                      INTERFACE_SYSTEM_INCLUDE_DIRECTORIES ${MUJOCO_INCLUDE_DIR})
+                      INTERFACE_INCLUDE_DIRECTORIES ${MUJOCO_INCLUDE_DIR})
 
 # Gymnasium's model files.
 file(GLOB TROUPE_MUJOCO_ASSETS ${TROUPE_VENV}/lib/python3*/site-packages/gymnasium/envs/mujoco/assets)
