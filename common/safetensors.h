@@ -51,9 +51,9 @@ class Safetensors final {
   std::map<std::string, std::string> metadata_;
 };
 
-// An image with these tensors and strings; every tensor starts at a multiple of 8 bytes where the
-// sizes before it allow.  INVALID_ARGUMENT: a name twice, a size that is not its shape's, or a
-// header larger than 1 MiB.
+// An image with these tensors and strings, the same bytes for the same arguments; every tensor
+// starts at a multiple of its element size.  INVALID_ARGUMENT: a name twice, a size that is not
+// its shape's, or a header larger than 1 MiB.
 absl::StatusOr<std::string> EncodeSafetensors(const std::vector<TensorView>& tensors,
                                               const std::map<std::string, std::string>& metadata);
 

@@ -1,0 +1,169 @@
+#include "common/policy_codec.h"
+
+#include <google/protobuf/text_format.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+
+namespace troupe {
+namespace {
+
+constexpr char kFormat[] = "troupe.policy.1";
+constexpr int64_t kMaxSize = int64_t{1} << 24;
+constexpr int kMaxHiddenLayers = 64;
+constexpr int kMaxHiddenSize = 65536;
+
+// Reads the strings of one image; the first fault is kept.
+class MetadataReader final {
+ public:
+  explicit MetadataReader(const Safetensors& image) : image_(image) {}
+
+  const absl::Status& status() const { return status_; }
+
+  std::string String(const char* key) {
+    absl::StatusOr<std::string> text = image_.Metadata(key);
+    if (!text.ok()) {
+      status_.Update(text.status());
+      return "";
+    }
+    return *std::move(text);
+  }
+
+  int64_t Integer(const char* key, int64_t min, int64_t max) {
+    const std::string text = String(key);
+    int64_t value = 0;
+    if (!absl::SimpleAtoi(text, &value) || value < min || value > max) {
+      Fault(key, text, absl::StrCat("a whole number from ", min, " to ", max));
+    }
+    return value;
+  }
+
+  uint64_t Version(const char* key) {
+    const std::string text = String(key);
+    uint64_t value = 0;
+    if (!absl::SimpleAtoi(text, &value) || value == 0) Fault(key, text, "a version");
+    return value;
+  }
+
+  double Number(const char* key) {
+    const std::string text = String(key);
+    double value = 0;
+    if (!absl::SimpleAtod(text, &value) || !std::isfinite(value)) Fault(key, text, "a number");
+    return value;
+  }
+
+  std::vector<double> Numbers(const char* key, int64_t size) {
+    const std::string text = String(key);
+    const nlohmann::json parsed = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+    std::vector<double> values;
+    for (const nlohmann::json& number : parsed) {
+      if (number.is_number()) values.push_back(number.get<double>());
+    }
+    if (!parsed.is_array() || static_cast<int64_t>(parsed.size()) != size ||
+        static_cast<int64_t>(values.size()) != size) {
+      Fault(key, text, absl::StrCat("a JSON array of ", size, " numbers"));
+    }
+    return values;
+  }
+
+  proto::Mlp Network(const char* key) {
+    const std::string text = String(key);
+    proto::Mlp network;
+    bool good = google::protobuf::TextFormat::ParseFromString(text, &network) &&
+                network.hidden_sizes_size() <= kMaxHiddenLayers &&
+                network.activation() != proto::ACTIVATION_UNSPECIFIED && network.dropout() >= 0 &&
+                network.dropout() < 1;
+    for (const int size : network.hidden_sizes()) good &= size >= 1 && size <= kMaxHiddenSize;
+    if (!good) Fault(key, text, "a network");
+    return network;
+  }
+
+  void Fault(absl::string_view key, absl::string_view found, absl::string_view wanted) {
+    status_.Update(absl::InvalidArgumentError(absl::StrCat(
+        "policy metadata '", key, "' is '", found.substr(0, 100), "', expected ", wanted)));
+  }
+
+ private:
+  const Safetensors& image_;
+  absl::Status status_;
+};
+
+void CheckBounds(const PolicyMetadata& metadata, MetadataReader& reader) {
+  for (size_t i = 0; i < metadata.action_low.size(); ++i) {
+    const double low = metadata.action_low[i], high = metadata.action_high[i];
+    if (!std::isfinite(low) || !std::isfinite(high) || low >= high) {
+      reader.Fault("action_low", absl::StrCat(low),
+                   absl::StrCat("less than the upper bound ", high, " of element ", i));
+    }
+  }
+}
+
+std::string ToText(double value) { return nlohmann::json(value).dump(); }
+
+}  // namespace
+
+MlpShape PolicyShape(const PolicyMetadata& metadata) {
+  return {.inputs = metadata.observation_size,
+          .outputs = 2 * metadata.action_size,
+          .ensemble = 0,
+          .spec = metadata.network};
+}
+
+absl::StatusOr<std::string> EncodePolicy(const PolicyMetadata& metadata,
+                                         const FlatParameters& actor) {
+  google::protobuf::TextFormat::Printer printer;
+  printer.SetSingleLineMode(true);
+  std::string network;
+  printer.PrintToString(metadata.network, &network);
+  TensorFile file;
+  file.SetMetadata("format", kFormat);
+  file.SetMetadata("run", metadata.run);
+  file.SetMetadata("version", absl::StrCat(metadata.version));
+  file.SetMetadata("env_steps", absl::StrCat(metadata.env_steps));
+  file.SetMetadata("updates", absl::StrCat(metadata.updates));
+  file.SetMetadata("warmup", metadata.warmup ? "1" : "0");
+  file.SetMetadata("final", metadata.final_one ? "1" : "0");
+  file.SetMetadata("observation_size", absl::StrCat(metadata.observation_size));
+  file.SetMetadata("action_size", absl::StrCat(metadata.action_size));
+  file.SetMetadata("action_low", nlohmann::json(metadata.action_low).dump());
+  file.SetMetadata("action_high", nlohmann::json(metadata.action_high).dump());
+  file.SetMetadata("network", network);
+  file.SetMetadata("log_std_min", ToText(metadata.log_std_min));
+  file.SetMetadata("log_std_max", ToText(metadata.log_std_max));
+  actor.Save(kActorPrefix, file);
+  return file.Encode();
+}
+
+absl::StatusOr<PolicyMetadata> ParsePolicyMetadata(const Safetensors& image) {
+  MetadataReader reader(image);
+  if (const std::string format = reader.String("format"); format != kFormat) {
+    reader.Fault("format", format, kFormat);
+  }
+  PolicyMetadata metadata;
+  metadata.run = reader.String("run");
+  metadata.version = reader.Version("version");
+  metadata.env_steps = reader.Integer("env_steps", 0, INT64_MAX);
+  metadata.updates = reader.Integer("updates", 0, INT64_MAX);
+  metadata.warmup = reader.Integer("warmup", 0, 1) == 1;
+  metadata.final_one = reader.Integer("final", 0, 1) == 1;
+  metadata.observation_size = reader.Integer("observation_size", 1, kMaxSize);
+  metadata.action_size = reader.Integer("action_size", 1, kMaxSize);
+  metadata.action_low = reader.Numbers("action_low", metadata.action_size);
+  metadata.action_high = reader.Numbers("action_high", metadata.action_size);
+  metadata.network = reader.Network("network");
+  metadata.log_std_min = reader.Number("log_std_min");
+  metadata.log_std_max = reader.Number("log_std_max");
+  if (!reader.status().ok()) return reader.status();
+  CheckBounds(metadata, reader);
+  if (metadata.log_std_min > metadata.log_std_max) {
+    reader.Fault("log_std_min", ToText(metadata.log_std_min), "at most log_std_max");
+  }
+  if (!reader.status().ok()) return reader.status();
+  return metadata;
+}
+
+}  // namespace troupe
