@@ -1,0 +1,151 @@
+#include "common/config.h"
+
+#include <cerrno>
+#include <cstdio>
+#include <memory>
+#include <regex>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "common/config_checks.h"
+#include "common/config_overrides.h"
+#include "common/nearest.h"
+#include "google/protobuf/descriptor.h"
+#include "google/protobuf/io/tokenizer.h"
+#include "google/protobuf/text_format.h"
+
+namespace troupe {
+namespace {
+
+absl::StatusOr<std::string> ReadFile(const std::string& path) {
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"),
+                                                             std::fclose);
+  const std::string what = absl::StrCat("cannot read configuration ", path);
+  if (file == nullptr) return absl::ErrnoToStatus(errno, what);
+  std::string text;
+  char buffer[4096];
+  while (const size_t size = std::fread(buffer, 1, sizeof(buffer), file.get())) {
+    text.append(buffer, size);
+  }
+  if (std::ferror(file.get())) return absl::ErrnoToStatus(errno, what);
+  return text;
+}
+
+// Gathers the parser's errors, and its warnings of unknown fields, as "origin:line: text".
+class FaultCollector final : public google::protobuf::io::ErrorCollector {
+ public:
+  FaultCollector(absl::string_view text, absl::string_view origin)
+      : lines_(absl::StrSplit(text, '\n')), origin_(origin) {}
+
+  void AddError(int line, int column, const std::string& message) override {
+    Add(line, absl::StrCat(message, NearestHint(message)));
+  }
+  void AddWarning(int line, int column, const std::string& message) override {
+    Add(line, absl::StrCat(message, NearestHint(message)));
+  }
+  std::vector<std::string> Take() { return std::move(faults_); }
+
+ private:
+  void Add(int line, const std::string& what) {  // `line` counts from 0
+    std::string fault = absl::StrCat(origin_, ":", line + 1, ": ", what);
+    if (line >= 0 && line < static_cast<int>(lines_.size())) {
+      absl::StrAppend(&fault, "  [", absl::StripAsciiWhitespace(lines_[line]), "]");
+    }
+    faults_.push_back(std::move(fault));
+  }
+
+  // The parser names the message type and the field in its text only; should its words change
+  // one day, the hint is missing and nothing else.
+  static std::string NearestHint(const std::string& message) {
+    static const std::regex kUnknown("Message type \"([^\"]+)\" has no field named \"([^\"]+)\".*");
+    std::smatch match;
+    if (!std::regex_match(message, match, kUnknown)) return "";
+    const google::protobuf::Descriptor* type =
+        google::protobuf::DescriptorPool::generated_pool()->FindMessageTypeByName(match[1].str());
+    if (type == nullptr) return "";
+    return absl::StrCat(" The nearest is ", NearestName(match[2].str(), FieldNames(*type)), ".");
+  }
+
+  const std::vector<std::string> lines_;
+  const std::string origin_;
+  std::vector<std::string> faults_;
+};
+
+void Append(std::vector<std::string> more, std::vector<std::string>& faults) {
+  for (std::string& fault : more) faults.push_back(std::move(fault));
+}
+
+void FillIn(proto::Config& config) {
+  if (config.tables_size() == 0) config.add_tables();
+  if (config.learner().algorithm_case() == proto::Learner::ALGORITHM_NOT_SET) {
+    config.mutable_learner()->mutable_sac();
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<proto::Config> LoadConfig(const std::string& path,
+                                         absl::Span<const std::string> sets) {
+  if (path.empty()) return ParseConfig("", "(no --config)", sets);
+  const absl::StatusOr<std::string> text = ReadFile(path);
+  if (!text.ok()) return text.status();
+  return ParseConfig(*text, path, sets);
+}
+
+absl::StatusOr<proto::Config> ParseConfig(absl::string_view text, absl::string_view origin,
+                                          absl::Span<const std::string> sets) {
+  FaultCollector collector(text, origin);
+  google::protobuf::TextFormat::Parser parser;
+  parser.RecordErrorsTo(&collector);
+  parser.AllowUnknownField(true);  // so that it goes on; the collector reports each
+  proto::Config config;
+  const bool whole = parser.ParseFromString(std::string(text), &config);
+  std::vector<std::string> faults = collector.Take();
+  for (const std::string& set : sets) {
+    const absl::Status status = ApplyOverride(set, config);
+    if (!status.ok()) faults.emplace_back(status.message());
+  }
+  FillIn(config);
+  Append(RangeFaults(config), faults);
+  // What a half-read file lacks is no fault of its own.
+  if (whole) Append(CrossFieldFaults(config), faults);
+  if (faults.empty()) return config;
+  return absl::InvalidArgumentError(absl::StrCat(
+      faults.size() == 1 ? "wrong configuration:" : "wrong configuration, several faults:", "\n  ",
+      absl::StrJoin(faults, "\n  ")));
+}
+
+absl::StatusOr<proto::Table> EffectiveTable(const proto::Config& config, absl::string_view name) {
+  std::vector<std::string> names;
+  for (const proto::Table& candidate : config.tables()) {
+    names.push_back(candidate.name());
+    if (candidate.name() != name) continue;
+    proto::Table table = candidate;
+    proto::RateLimiter& limiter = *table.mutable_rate_limiter();
+    const proto::Sac& sac = config.learner().sac();
+    if (name == config.learner().table()) {
+      if (!table.window().has_length()) table.mutable_window()->set_length(sac.n_step() + 1);
+      if (!limiter.has_min_size()) limiter.set_min_size(sac.random_steps());
+      if (!limiter.has_samples_per_insert()) {
+        limiter.set_samples_per_insert(sac.batch_size() * sac.updates_per_env_step());
+      }
+    }
+    if (!limiter.has_slack()) {
+      limiter.set_slack(2.0 * sac.batch_size() + 64 * limiter.samples_per_insert());
+    }
+    return table;
+  }
+  return absl::NotFoundError(absl::StrCat(
+      "no table '", name, "' in the configuration; there are: ", absl::StrJoin(names, ", ")));
+}
+
+std::string PrintConfig(const proto::Config& config) {
+  std::string text;
+  google::protobuf::TextFormat::PrintToString(config, &text);
+  return text;
+}
+
+}  // namespace troupe

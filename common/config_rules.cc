@@ -1,0 +1,174 @@
+#include <algorithm>
+#include <cctype>
+#include <set>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
+#include "common/config.h"
+#include "common/config_checks.h"
+#include "common/nearest.h"
+
+namespace troupe {
+namespace {
+
+using Faults = std::vector<std::string>;
+
+bool IsHostPort(absl::string_view address) {
+  const size_t colon = address.rfind(':');
+  int port = 0;
+  return colon != address.npos && colon > 0 && absl::SimpleAtoi(address.substr(colon + 1), &port) &&
+         port >= 1 && port <= 65535;
+}
+
+void CheckShards(const proto::Config& config, Faults& faults) {
+  std::set<std::string> seen;
+  for (int i = 0; i < config.shards_size(); ++i) {
+    const std::string& shard = config.shards(i);
+    if (!IsHostPort(shard)) {
+      faults.push_back(absl::StrCat("shards[", i, "] = '", shard,
+                                    "': must look like host:port, the port 1 to 65535"));
+    }
+    if (!seen.insert(shard).second) {
+      faults.push_back(absl::StrCat("shards[", i, "] = '", shard, "': is there twice"));
+    }
+  }
+}
+
+// Names become parts of file names and of metric labels.
+bool IsPlainName(absl::string_view name) {
+  return !name.empty() && name.size() <= 64 && name[0] != '.' &&
+         std::all_of(name.begin(), name.end(), [](unsigned char c) {
+           return std::isalnum(c) || c == '_' || c == '-' || c == '.';
+         });
+}
+
+void CheckNames(const proto::Config& config, Faults& faults) {
+  const auto check = [&faults](const std::string& path, const std::string& name) {
+    if (IsPlainName(name)) return;
+    faults.push_back(
+        absl::StrCat(path, " = '", name, "': must be 1 to 64 letters, digits, '_', '-' or '.'"));
+  };
+  check("run", config.run());
+  std::set<std::string> seen;
+  for (int i = 0; i < config.tables_size(); ++i) {
+    const std::string path = absl::StrCat("tables[", i, "].name");
+    check(path, config.tables(i).name());
+    if (!seen.insert(config.tables(i).name()).second) {
+      faults.push_back(absl::StrCat(path, " = '", config.tables(i).name(), "': is there twice"));
+    }
+  }
+}
+
+void CheckTableExists(const proto::Config& config, absl::string_view path,
+                      const std::string& wanted, Faults& faults) {
+  std::vector<std::string> names;
+  for (const proto::Table& table : config.tables()) names.push_back(table.name());
+  if (std::find(names.begin(), names.end(), wanted) != names.end()) return;
+  faults.push_back(absl::StrCat(path, " = '", wanted, "': no such table; the nearest is '",
+                                NearestName(wanted, names), "'"));
+}
+
+// A band that is narrower than one batch would block both sides for ever.
+void CheckLimiter(const proto::Table& table, int shards, int batch_size, Faults& faults) {
+  const proto::RateLimiter& limiter = table.rate_limiter();
+  const double needed = batch_size + limiter.samples_per_insert();
+  if (limiter.samples_per_insert() > 0 && limiter.slack() < needed) {
+    faults.push_back(absl::StrCat(
+        "rate_limiter.slack = ", limiter.slack(), " samples of table '", table.name(),
+        "': must be at least ", needed, " (batch_size ", batch_size, " + samples_per_insert ",
+        limiter.samples_per_insert(), "), or samplers and writers wait for each other"));
+  }
+  const int64_t room = limiter.queue_length() * std::max(1, shards);
+  if (room > 0 && limiter.min_size() > room) {
+    faults.push_back(absl::StrCat("rate_limiter.queue_length = ", limiter.queue_length(),
+                                  " windows of table '", table.name(), "': ", shards,
+                                  " shards hold back writers before min_size ", limiter.min_size(),
+                                  " is there"));
+  }
+}
+
+void CheckLearnerTable(const proto::Config& config, Faults& faults) {
+  const proto::Sac& sac = config.learner().sac();
+  const absl::StatusOr<proto::Table> table = EffectiveTable(config, config.learner().table());
+  if (!table.ok()) return;  // reported by CheckTableExists
+  if (table->window().length() != sac.n_step() + 1) {
+    faults.push_back(absl::StrCat("window.length = ", table->window().length(), " rows of table '",
+                                  table->name(),
+                                  "': must be learner.sac.n_step + 1 = ", sac.n_step() + 1));
+  }
+  CheckLimiter(*table, config.shards_size(), sac.batch_size(), faults);
+}
+
+void CheckSac(const proto::Sac& sac, Faults& faults) {
+  if (sac.min_subset() > sac.num_critics()) {
+    faults.push_back(absl::StrCat("learner.sac.min_subset = ", sac.min_subset(),
+                                  ": must be at most num_critics = ", sac.num_critics()));
+  }
+  if (sac.log_std_min() >= sac.log_std_max()) {
+    faults.push_back(absl::StrCat("learner.sac.log_std_min = ", sac.log_std_min(),
+                                  ": must be below log_std_max = ", sac.log_std_max()));
+  }
+}
+
+void CheckActor(const proto::Config& config, Faults& faults) {
+  const proto::Actor& actor = config.actor();
+  if (actor.reconnect_min_ms() > actor.reconnect_max_ms()) {
+    faults.push_back(
+        absl::StrCat("actor.reconnect_min_ms = ", actor.reconnect_min_ms(),
+                     ": must be at most reconnect_max_ms = ", actor.reconnect_max_ms()));
+  }
+  const int64_t room =
+      std::min(actor.max_unacked_bytes(), config.replay_server().max_message_bytes());
+  if (actor.message_bytes() > room) {
+    faults.push_back(absl::StrCat("actor.message_bytes = ", actor.message_bytes(),
+                                  ": must be at most ", room,
+                                  ", the smaller of actor.max_unacked_bytes and "
+                                  "replay_server.max_message_bytes"));
+  }
+}
+
+void CheckDevice(const std::string& device, Faults& faults) {
+  absl::string_view rest = device;
+  int index = 0;
+  if (device == "cpu" || device == "cuda" ||
+      (absl::ConsumePrefix(&rest, "cuda:") && absl::SimpleAtoi(rest, &index) && index >= 0)) {
+    return;
+  }
+  faults.push_back(absl::StrCat("learner.device = '", device, "': must be cpu, cuda or cuda:N"));
+}
+
+void CheckIntervals(const proto::Environment& environment, Faults& faults) {
+  std::vector<const google::protobuf::FieldDescriptor*> fields;
+  const google::protobuf::Reflection& reflection = *environment.GetReflection();
+  reflection.ListFields(environment, &fields);
+  for (const google::protobuf::FieldDescriptor* field : fields) {
+    if (field->message_type() != proto::Interval::descriptor()) continue;
+    const auto& interval =
+        static_cast<const proto::Interval&>(reflection.GetMessage(environment, field));
+    if (interval.has_low() && interval.has_high() && interval.low() <= interval.high()) continue;
+    faults.push_back(absl::StrCat("environment.", field->name(), " = {",
+                                  interval.ShortDebugString(),
+                                  "}: must have low and high, low at most high"));
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> CrossFieldFaults(const proto::Config& config) {
+  Faults faults;
+  if (config.environment().id().empty()) faults.push_back("environment.id is empty");
+  CheckIntervals(config.environment(), faults);
+  CheckNames(config, faults);
+  CheckShards(config, faults);
+  CheckTableExists(config, "actor.table", config.actor().table(), faults);
+  CheckTableExists(config, "learner.table", config.learner().table(), faults);
+  CheckLearnerTable(config, faults);
+  CheckActor(config, faults);
+  CheckDevice(config.learner().device(), faults);
+  if (config.learner().has_sac()) CheckSac(config.learner().sac(), faults);
+  return faults;
+}
+
+}  // namespace troupe

@@ -1,0 +1,137 @@
+#include "common/metrics.h"
+
+#include <prometheus/text_serializer.h>
+
+#include <algorithm>
+#include <exception>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "common/build_info.h"
+
+namespace troupe {
+
+// The metrics that are read at the moment of a scrape.  Thread-safe.
+class Metrics::Sampled final : public prometheus::Collectable {
+ public:
+  void Add(prometheus::MetricType type, const std::string& name, const std::string& help,
+           std::function<double()> read, const Labels& labels) {
+    absl::MutexLock lock(&mu_);
+    sources_.push_back({type, name, help, std::move(read), labels});
+  }
+
+  std::vector<prometheus::MetricFamily> Collect() const override {
+    std::vector<prometheus::MetricFamily> families;
+    absl::MutexLock lock(&mu_);
+    for (const Source& source : sources_) {
+      auto family = std::find_if(families.begin(), families.end(),
+                                 [&](const auto& other) { return other.name == source.name; });
+      if (family == families.end()) {
+        family = families.insert(family, {source.name, source.help, source.type, {}});
+      }
+      family->metric.push_back(Read(source));
+    }
+    return families;
+  }
+
+ private:
+  struct Source {
+    prometheus::MetricType type;
+    std::string name;
+    std::string help;
+    std::function<double()> read;
+    Labels labels;
+  };
+
+  static prometheus::ClientMetric Read(const Source& source) {
+    prometheus::ClientMetric metric;
+    for (const auto& [name, value] : source.labels) metric.label.push_back({name, value});
+    if (source.type == prometheus::MetricType::Counter) {
+      metric.counter.value = source.read();
+    } else {
+      metric.gauge.value = source.read();
+    }
+    return metric;
+  }
+
+  mutable absl::Mutex mu_;
+  std::vector<Source> sources_ ABSL_GUARDED_BY(mu_);
+};
+
+Metrics::Metrics(const std::string& program)
+    : registry_(std::make_shared<prometheus::Registry>()), sampled_(std::make_shared<Sampled>()) {
+  AddGauge("troupe_build_info", "Constant 1; the labels say what runs.",
+           {{"program", program}, {"version", kVersion}, {"compiler", kCompiler}})
+      .Set(1);
+  AddGauge("process_start_time_seconds", "Start of the process, seconds since the Unix epoch.")
+      .Set(absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch()));
+}
+
+Metrics::~Metrics() = default;
+
+prometheus::Counter& Metrics::AddCounter(const std::string& name, const std::string& help,
+                                         const Labels& labels) {
+  return prometheus::BuildCounter().Name(name).Help(help).Register(*registry_).Add(labels);
+}
+
+prometheus::Gauge& Metrics::AddGauge(const std::string& name, const std::string& help,
+                                     const Labels& labels) {
+  return prometheus::BuildGauge().Name(name).Help(help).Register(*registry_).Add(labels);
+}
+
+prometheus::Histogram& Metrics::AddHistogram(const std::string& name, const std::string& help,
+                                             const std::vector<double>& bounds,
+                                             const Labels& labels) {
+  return prometheus::BuildHistogram()
+      .Name(name)
+      .Help(help)
+      .Register(*registry_)
+      .Add(labels, bounds);
+}
+
+void Metrics::AddSampledCounter(const std::string& name, const std::string& help,
+                                std::function<double()> read, const Labels& labels) {
+  sampled_->Add(prometheus::MetricType::Counter, name, help, std::move(read), labels);
+}
+
+void Metrics::AddSampledGauge(const std::string& name, const std::string& help,
+                              std::function<double()> read, const Labels& labels) {
+  sampled_->Add(prometheus::MetricType::Gauge, name, help, std::move(read), labels);
+}
+
+absl::StatusOr<int> Metrics::Serve(const std::string& host, int port) {
+  const std::string address = absl::StrCat(host, ":", port);
+  try {
+    auto exposer = std::make_unique<prometheus::Exposer>(address, /*num_threads=*/2);
+    exposer->RegisterCollectable(registry_);
+    exposer->RegisterCollectable(sampled_);
+    const std::vector<int> ports = exposer->GetListeningPorts();
+    if (ports.empty()) return absl::UnavailableError(absl::StrCat("no metrics on ", address));
+    exposer_ = std::move(exposer);
+    return ports.front();
+  } catch (const std::exception& error) {
+    return absl::UnavailableError(absl::StrCat("cannot serve metrics on ", address,
+                                               " (is the port in use?): ", error.what()));
+  }
+}
+
+void Metrics::StopServing() { exposer_.reset(); }
+
+std::string Metrics::Text() const {
+  std::vector<prometheus::MetricFamily> families = registry_->Collect();
+  for (prometheus::MetricFamily& family : sampled_->Collect()) {
+    families.push_back(std::move(family));
+  }
+  return prometheus::TextSerializer().Serialize(families);
+}
+
+std::vector<double> DurationBounds() {
+  return {1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1, 2, 5, 10};
+}
+
+}  // namespace troupe

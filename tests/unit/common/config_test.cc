@@ -1,0 +1,212 @@
+#include "common/config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+namespace troupe {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+// The faults of `text` with `sets` on top, as one text; "" if there are none.
+std::string Faults(const std::string& text, const std::vector<std::string>& sets = {}) {
+  const absl::StatusOr<proto::Config> config = ParseConfig(text, "test.txtpb", sets);
+  if (config.ok()) return "";
+  EXPECT_EQ(config.status().code(), absl::StatusCode::kInvalidArgument);
+  return std::string(config.status().message());
+}
+
+proto::Config Parsed(const std::string& text, const std::vector<std::string>& sets = {}) {
+  const absl::StatusOr<proto::Config> config = ParseConfig(text, "test.txtpb", sets);
+  EXPECT_TRUE(config.ok()) << config.status();
+  return config.value_or(proto::Config());
+}
+
+TEST(Config, AnEnvironmentIsAllThatMustBeWritten) {
+  const proto::Config config = Parsed("environment { id: 'Pendulum-v1' }");
+  EXPECT_EQ(config.environment().id(), "Pendulum-v1");
+  ASSERT_EQ(config.tables_size(), 1);
+  EXPECT_EQ(config.tables(0).name(), "replay");
+  EXPECT_EQ(config.learner().algorithm_case(), proto::Learner::kSac);
+}
+
+TEST(Config, EveryFaultIsReportedAtOnce) {
+  const std::string faults = Faults(
+      "sed: 3\n"
+      "learner {\n"
+      "  sac { gama: 0.9 batch_size: 0 }\n"
+      "}\n"
+      "shards: 'nowhere'\n",
+      {"learner.sac.taau=1", "actor.num_envs=many"});
+  EXPECT_THAT(faults,
+              AllOf(HasSubstr("test.txtpb:1: "), HasSubstr("\"sed\""), HasSubstr("nearest is seed"),
+                    HasSubstr("test.txtpb:3: "), HasSubstr("nearest is gamma")));
+  EXPECT_THAT(faults, HasSubstr("learner.sac.batch_size = 0: must be 1 to 1048576 windows"));
+  EXPECT_THAT(faults, HasSubstr("shards[0] = 'nowhere': must look like host:port"));
+  EXPECT_THAT(faults, HasSubstr("nearest is tau"));
+  EXPECT_THAT(faults, HasSubstr("--set actor.num_envs=many: 'many' is not a whole number"));
+}
+
+TEST(Config, ASyntaxErrorNamesItsLine) {
+  EXPECT_THAT(Faults("seed: 1\nlearner { sac { gamma: abc } }\n"),
+              AllOf(HasSubstr("test.txtpb:2: "), HasSubstr("gamma: abc")));
+  EXPECT_THAT(Faults("seed: 1\nlearner {\n"), HasSubstr("test.txtpb:"));
+}
+
+TEST(Config, AMissingFileIsNamed) {
+  const absl::StatusOr<proto::Config> config = LoadConfig("/nowhere/at_all.txtpb", {});
+  EXPECT_EQ(config.status().code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(config.status().message()), HasSubstr("/nowhere/at_all.txtpb"));
+}
+
+TEST(Config, PrintedTextIsReadBackToTheSameConfiguration) {
+  const proto::Config config =
+      Parsed("", {"shards=a:1,b:2", "learner.sac.gamma=0.98", "environment.id=Hopper-v5"});
+  EXPECT_EQ(PrintConfig(Parsed(PrintConfig(config))), PrintConfig(config));
+}
+
+TEST(ConfigSet, SetsScalarsOfEveryType) {
+  const proto::Config config =
+      Parsed("learner { sac { gamma: 0.5 } }",
+             {"learner.sac.gamma=0.98", "total_env_steps=1e5", "run=my run-1", "run=my-run",
+              "learner.sac.automatic_temperature=false", "tables.selector=FIFO",
+              "environment.healthy_z_range.low=-inf", "environment.healthy_z_range.high=inf"});
+  EXPECT_EQ(config.learner().sac().gamma(), 0.98);
+  EXPECT_EQ(config.total_env_steps(), 100000);
+  EXPECT_EQ(config.run(), "my-run");
+  EXPECT_FALSE(config.learner().sac().automatic_temperature());
+  EXPECT_EQ(config.tables(0).selector(), proto::FIFO);
+}
+
+TEST(ConfigSet, ListsAreReplacedAppendedToAndIndexed) {
+  const proto::Config config =
+      Parsed("shards: 'x:9'", {"shards=a:1,b:2", "shards+=c:3", "shards[1]=d:4", "shards[3]=e:5",
+                               "learner.sac.actor.hidden_sizes=64,32", "tables[0].name=replay",
+                               "tables[1].name=other", "tables[1].capacity_rows=5000"});
+  EXPECT_THAT(config.shards(), testing::ElementsAre("a:1", "d:4", "c:3", "e:5"));
+  EXPECT_THAT(config.learner().sac().actor().hidden_sizes(), testing::ElementsAre(64, 32));
+  ASSERT_EQ(config.tables_size(), 2);
+  EXPECT_EQ(config.tables(1).capacity_rows(), 5000);
+}
+
+struct BadSet {
+  std::string name;
+  std::string word;
+  std::string message;
+};
+
+class ConfigBadSet : public testing::TestWithParam<BadSet> {};
+
+TEST_P(ConfigBadSet, IsNamedWithItsReason) {
+  EXPECT_THAT(Faults("tables { name: 'replay' } tables { name: 'b' }", {GetParam().word}),
+              AllOf(HasSubstr("--set " + GetParam().word), HasSubstr(GetParam().message)));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Words, ConfigBadSet,
+    testing::Values(BadSet{"NoEquals", "seed", "no '='"}, BadSet{"Empty", "=3", "no '='"},
+                    BadSet{"UnknownTop", "sead=3", "the nearest is seed"},
+                    BadSet{"UnknownInside", "learner.sac.gama=1", "the nearest is gamma"},
+                    BadSet{"UnknownEnumValue", "tables[0].selector=FIFOO", "the nearest is FIFO"},
+                    BadSet{"Message", "learner.sac=3", "has fields of its own"},
+                    BadSet{"ScalarHasNoFields", "seed.x=3", "seed has no fields"},
+                    BadSet{"WhichElement", "tables.name=x", "tables has 2 elements"},
+                    BadSet{"IndexTooLarge", "tables[7].name=x", "tables has 2 elements"},
+                    BadSet{"NotAnIndex", "tables[x].name=x", "tables[0]"},
+                    BadSet{"NotAList", "seed[0]=3", "not a list"},
+                    BadSet{"AppendToScalar", "seed+=3", "not a list"},
+                    BadSet{"Overflow", "learner.sac.batch_size=99999999999", "int32"},
+                    BadSet{"NegativeUnsigned", "seed=-3", "uint64"},
+                    BadSet{"FractionOfAWhole", "seed=1.5", "whole number"},
+                    BadSet{"NotABool", "learner.sac.backup_entropy=maybe", "true or false"}),
+    [](const auto& info) { return info.param.name; });
+
+struct Fault {
+  std::string name;
+  std::vector<std::string> sets;
+  std::string message;
+};
+
+class ConfigFault : public testing::TestWithParam<Fault> {};
+
+TEST_P(ConfigFault, IsExplainedWithItsNumbers) {
+  EXPECT_THAT(Faults("", GetParam().sets), HasSubstr(GetParam().message));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Rules, ConfigFault,
+    testing::Values(
+        Fault{
+            "AboveTheRange", {"learner.sac.gamma=1.5"}, "learner.sac.gamma = 1.5: must be 0 to 1"},
+        Fault{"ExcludedMinimum", {"learner.sac.tau=0"}, "must be above 0 and at most 1"},
+        Fault{"ExcludedMaximum", {"learner.sac.actor.dropout=1"}, "at least 0 and below 1"},
+        Fault{"NotANumber", {"learner.sac.gamma=nan"}, "learner.sac.gamma = nan"},
+        Fault{"ElementOfAList",
+              {"learner.sac.actor.hidden_sizes=64,0"},
+              "learner.sac.actor.hidden_sizes[1] = 0: must be 1 to 65536 units"},
+        Fault{"UnsetEnum", {"tables.selector=SELECTOR_UNSPECIFIED"}, "must be one of UNIFORM"},
+        Fault{"WindowDisagrees",
+              {"learner.sac.n_step=3", "tables.window.length=2"},
+              "must be learner.sac.n_step + 1 = 4"},
+        Fault{"NarrowBand", {"tables.rate_limiter.slack=300"}, "must be at least 512"},
+        Fault{"QueueBelowMinimum",
+              {"tables.rate_limiter.queue_length=10", "tables.rate_limiter.min_size=11"},
+              "before min_size 11"},
+        Fault{"NoSuchTable", {"learner.table=replya"}, "the nearest is 'replay'"},
+        Fault{"NoSuchActorTable", {"actor.table=x"}, "actor.table = 'x'"},
+        Fault{"TableTwice", {"tables[0].name=replay", "tables[1].name=replay"}, "is there twice"},
+        Fault{"TableName", {"tables.name=../x"}, "must be 1 to 64 letters"},
+        Fault{"ShardPort", {"shards=h:70000"}, "must look like host:port"},
+        Fault{"ShardTwice", {"shards=h:7,h:7"}, "is there twice"},
+        Fault{"Subset", {"learner.sac.min_subset=3"}, "must be at most num_critics = 2"},
+        Fault{"LogStd", {"learner.sac.log_std_min=2"}, "must be below log_std_max"},
+        Fault{"Device", {"learner.device=gpu"}, "must be cpu, cuda or cuda:N"},
+        Fault{"Interval", {"environment.healthy_z_range.low=1"}, "low at most high"},
+        Fault{"MessageBytes",
+              {"actor.message_bytes=4194304", "actor.max_unacked_bytes=65536"},
+              "must be at most 65536"},
+        Fault{"Reconnect", {"actor.reconnect_min_ms=5000"}, "reconnect_max_ms = 2000"}),
+    [](const auto& info) { return info.param.name; });
+
+TEST(EffectiveTable, DerivesTheLearnersTableFromItsAlgorithm) {
+  const proto::Config config =
+      Parsed("", {"learner.sac.n_step=3", "learner.sac.batch_size=100",
+                  "learner.sac.updates_per_env_step=2", "learner.sac.random_steps=500"});
+  const absl::StatusOr<proto::Table> table = EffectiveTable(config, "replay");
+  ASSERT_TRUE(table.ok()) << table.status();
+  EXPECT_EQ(table->window().length(), 4);
+  EXPECT_EQ(table->rate_limiter().samples_per_insert(), 200);
+  EXPECT_EQ(table->rate_limiter().min_size(), 500);
+  EXPECT_EQ(table->rate_limiter().slack(), 2 * 100 + 64 * 200);
+}
+
+TEST(EffectiveTable, KeepsWhatIsWritten) {
+  const proto::Config config =
+      Parsed("", {"tables.rate_limiter.min_size=7", "tables.rate_limiter.samples_per_insert=0"});
+  const absl::StatusOr<proto::Table> table = EffectiveTable(config, "replay");
+  ASSERT_TRUE(table.ok()) << table.status();
+  EXPECT_EQ(table->rate_limiter().min_size(), 7);
+  EXPECT_EQ(table->rate_limiter().samples_per_insert(), 0);
+}
+
+TEST(EffectiveTable, LeavesOtherTablesToThemselves) {
+  const proto::Config config = Parsed("", {"tables[0].name=replay", "tables[1].name=other"});
+  const absl::StatusOr<proto::Table> table = EffectiveTable(config, "other");
+  ASSERT_TRUE(table.ok()) << table.status();
+  EXPECT_FALSE(table->window().has_length());
+  EXPECT_EQ(table->rate_limiter().min_size(), 1);
+  EXPECT_EQ(table->rate_limiter().samples_per_insert(), 0);
+}
+
+TEST(EffectiveTable, AnUnknownNameListsTheTables) {
+  const absl::StatusOr<proto::Table> table = EffectiveTable(Parsed(""), "queue");
+  EXPECT_EQ(table.status().code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(table.status().message()), HasSubstr("replay"));
+}
+
+}  // namespace
+}  // namespace troupe
