@@ -1,6 +1,7 @@
 # Flags, and one line a library, a program, a test.
 add_library(troupe_flags INTERFACE)
 target_compile_options(troupe_flags INTERFACE -Wall -Wextra -Wno-unused-parameter
+                       -Wno-missing-field-initializers
                        $<$<BOOL:${TROUPE_WERROR}>:-Werror>
                        $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety>)
 if(TROUPE_SANITIZE)

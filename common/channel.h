@@ -5,6 +5,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -24,6 +25,10 @@ bool IsLoopback(absl::string_view target);
 // 10 s for the answer) breaks the calls of a peer that vanished without a word.
 absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& target,
                                                            bool insecure);
+
+// One channel for each of `targets`.  INVALID_ARGUMENT if there are none.
+absl::StatusOr<std::vector<std::shared_ptr<grpc::Channel>>> MakeChannels(
+    const std::vector<std::string>& targets, bool insecure);
 
 // `status` with "<what> <target>: " before its text; the codes are the same numbers.
 absl::Status FromGrpc(const grpc::Status& status, absl::string_view what, absl::string_view target);

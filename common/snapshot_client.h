@@ -66,7 +66,7 @@ class SnapshotSubscriber final {
 
   void Run();
   absl::Status SubscribeTo(size_t shard);
-  bool Accept(std::shared_ptr<Snapshot> snapshot) ABSL_LOCKS_EXCLUDED(mu_);
+  absl::Status Accept(std::shared_ptr<Snapshot> snapshot) ABSL_LOCKS_EXCLUDED(mu_);
   bool PauseUntil(absl::Time time) ABSL_LOCKS_EXCLUDED(mu_);
 
   const SnapshotClientOptions options_;

@@ -1,0 +1,113 @@
+#include "common/channel.h"
+
+#include <algorithm>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "grpcpp/create_channel.h"
+#include "grpcpp/security/credentials.h"
+#include "grpcpp/support/channel_arguments.h"
+
+namespace troupe {
+namespace {
+
+constexpr int kKeepaliveMs = 20'000;
+constexpr int kKeepaliveTimeoutMs = 10'000;
+// gRPC's own pause between connection attempts stays below ours, which decide.
+constexpr int kFirstReconnectMs = 20;
+constexpr int kLastReconnectMs = 250;
+// How long one attempt may take.
+constexpr int kConnectTimeoutMs = 5'000;
+constexpr int kIoBufferBytes = 256 << 10;
+constexpr int kMaxReplyBytes = 1 << 30;
+
+grpc::ChannelArguments Arguments() {
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kFirstReconnectMs);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kLastReconnectMs);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kConnectTimeoutMs);
+  // Without this, channels to one target share a connection.
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  arguments.SetInt(GRPC_ARG_TCP_READ_CHUNK_SIZE, kIoBufferBytes);
+  arguments.SetInt(GRPC_ARG_HTTP2_WRITE_BUFFER_SIZE, kIoBufferBytes);
+  arguments.SetMaxReceiveMessageSize(kMaxReplyBytes);
+  return arguments;
+}
+
+bool IsLoopbackV4(absl::string_view host) {
+  const std::vector<absl::string_view> parts = absl::StrSplit(host, '.');
+  if (parts.size() != 4 || parts[0] != "127") return false;
+  return std::all_of(parts.begin(), parts.end(), [](absl::string_view part) {
+    int value = 0;
+    return absl::SimpleAtoi(part, &value) && value >= 0 && value <= 255;
+  });
+}
+
+}  // namespace
+
+bool IsLoopback(absl::string_view target) {
+  if (absl::StartsWith(target, "unix:")) return true;
+  const size_t colon = target.rfind(':');
+  if (colon == absl::string_view::npos) return false;
+  const absl::string_view host = target.substr(0, colon);
+  return host == "localhost" || host == "[::1]" || IsLoopbackV4(host);
+}
+
+absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& target,
+                                                           bool insecure) {
+  if (!insecure && !IsLoopback(target)) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "shard '", target, "' is not on this machine: plaintext to it needs --insecure"));
+  }
+  return grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), Arguments());
+}
+
+absl::StatusOr<std::vector<std::shared_ptr<grpc::Channel>>> MakeChannels(
+    const std::vector<std::string>& targets, bool insecure) {
+  if (targets.empty()) return absl::InvalidArgumentError("no shards");
+  std::vector<std::shared_ptr<grpc::Channel>> channels;
+  for (const std::string& target : targets) {
+    auto channel = MakeChannel(target, insecure);
+    if (!channel.ok()) return channel.status();
+    channels.push_back(*std::move(channel));
+  }
+  return channels;
+}
+
+absl::Status FromGrpc(const grpc::Status& status, absl::string_view what,
+                      absl::string_view target) {
+  if (status.ok()) return absl::OkStatus();
+  return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
+                      absl::StrCat(what, " ", target, ": ", status.error_message()));
+}
+
+bool IsPermanent(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kFailedPrecondition:
+    case absl::StatusCode::kNotFound:
+    case absl::StatusCode::kPermissionDenied:
+    case absl::StatusCode::kUnauthenticated:
+    case absl::StatusCode::kUnimplemented:
+      return true;
+    default:
+      return false;
+  }
+}
+
+Backoff::Backoff(absl::Duration min, absl::Duration max, uint64_t seed)
+    : min_(min), max_(std::max(min, max)), next_(min), random_(seed) {}
+
+absl::Duration Backoff::Next() {
+  const absl::Duration delay = next_ * std::uniform_real_distribution<double>(0.5, 1.0)(random_);
+  next_ = std::min(next_ * 2, max_);
+  return delay;
+}
+
+}  // namespace troupe

@@ -1,0 +1,209 @@
+#include <random>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/channel.h"
+#include "common/crc32c.h"
+#include "common/snapshot_client.h"
+#include "proto/weights.grpc.pb.h"
+
+namespace troupe {
+namespace {
+
+// Puts the chunks of one subscription together, one snapshot after another.
+class Assembler final {
+ public:
+  explicit Assembler(const SnapshotClientOptions& options) : options_(options) {}
+
+  // Returns the snapshot that `chunk` completes, nullptr if more is to come.
+  // DATA_LOSS: the bytes cannot be a snapshot of this run; the subscription is of no more use.
+  absl::StatusOr<std::shared_ptr<Snapshot>> Add(const proto::SnapshotChunk& chunk) {
+    if (chunk.has_header()) {
+      if (absl::Status status = Begin(chunk.header()); !status.ok()) return status;
+    }
+    if (snapshot_ == nullptr) return absl::DataLossError("a chunk before any header");
+    if (chunk.data().size() > size_bytes_ - snapshot_->image.size()) {
+      return absl::DataLossError(absl::StrCat("more than the ", size_bytes_,
+                                              " bytes announced for version ", snapshot_->version));
+    }
+    snapshot_->image.append(chunk.data());
+    if (snapshot_->image.size() < size_bytes_) return nullptr;
+    const uint32_t crc32c = Crc32c(0, snapshot_->image.data(), snapshot_->image.size());
+    if (crc32c != snapshot_->crc32c) {
+      return absl::DataLossError(absl::StrCat("digest of version ", snapshot_->version, " is ",
+                                              crc32c, ", announced was ", snapshot_->crc32c));
+    }
+    return std::move(snapshot_);
+  }
+
+ private:
+  absl::Status Begin(const proto::SnapshotHeader& header) {
+    if (snapshot_ != nullptr) {
+      return absl::DataLossError(absl::StrCat("version ", snapshot_->version, " breaks off after ",
+                                              snapshot_->image.size(), " of ", size_bytes_,
+                                              " bytes"));
+    }
+    if (header.run() != options_.run || header.version() == 0) {
+      return absl::DataLossError(absl::StrCat("version ", header.version(), " of run '",
+                                              header.run(), "', expected run '", options_.run,
+                                              "'"));
+    }
+    if (header.size_bytes() < 1 ||
+        header.size_bytes() > static_cast<uint64_t>(options_.max_snapshot_bytes)) {
+      return absl::DataLossError(absl::StrCat("version ", header.version(), " of ",
+                                              header.size_bytes(), " bytes, must be 1 to ",
+                                              options_.max_snapshot_bytes));
+    }
+    size_bytes_ = header.size_bytes();
+    snapshot_ = std::make_shared<Snapshot>();
+    snapshot_->run = header.run();
+    snapshot_->version = header.version();
+    snapshot_->created_unix_ns = header.created_unix_ns();
+    snapshot_->crc32c = header.crc32c();
+    return absl::OkStatus();
+  }
+
+  const SnapshotClientOptions& options_;
+  std::shared_ptr<Snapshot> snapshot_;  // under way; grows as bytes come, not as announced
+  size_t size_bytes_ = 0;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<SnapshotSubscriber>> SnapshotSubscriber::Create(
+    SnapshotClientOptions options, int preferred_shard) {
+  auto channels = MakeChannels(options.shards, options.insecure);
+  if (!channels.ok()) return channels.status();
+  return std::unique_ptr<SnapshotSubscriber>(
+      new SnapshotSubscriber(std::move(options), preferred_shard, *std::move(channels)));
+}
+
+SnapshotSubscriber::SnapshotSubscriber(SnapshotClientOptions options, int preferred_shard,
+                                       std::vector<std::shared_ptr<grpc::Channel>> channels)
+    : options_(std::move(options)),
+      preferred_shard_(static_cast<size_t>(preferred_shard) % channels.size()),
+      channels_(std::move(channels)),
+      thread_([this] { Run(); }) {}
+
+SnapshotSubscriber::~SnapshotSubscriber() {
+  Stop();
+  thread_.join();
+}
+
+SnapshotPtr SnapshotSubscriber::Newest() const {
+  absl::MutexLock lock(&mu_);
+  return newest_;
+}
+
+absl::StatusOr<SnapshotPtr> SnapshotSubscriber::WaitNewer(uint64_t version, absl::Time deadline) {
+  absl::MutexLock lock(&mu_);
+  const auto newer = [this, version] {
+    mu_.AssertReaderHeld();
+    return newest_ != nullptr && newest_->version > version;
+  };
+  const auto ready = [&] {
+    mu_.AssertReaderHeld();
+    return newer() || stopped_ || !permanent_.ok();
+  };
+  const bool in_time = mu_.AwaitWithDeadline(absl::Condition(&ready), deadline);
+  if (newer()) return newest_;
+  if (!permanent_.ok()) return permanent_;
+  if (stopped_) return absl::CancelledError("snapshot subscriber is stopped");
+  return in_time ? absl::InternalError("woken without a reason")
+                 : absl::DeadlineExceededError(
+                       absl::StrCat("no snapshot newer than version ", version, " from ",
+                                    absl::StrJoin(options_.shards, ", "),
+                                    last_break_.ok() ? "" : "; last: ", last_break_.message()));
+}
+
+absl::Status SnapshotSubscriber::status() const {
+  absl::MutexLock lock(&mu_);
+  return permanent_;
+}
+
+SnapshotSubscriber::Stats SnapshotSubscriber::stats() const {
+  absl::MutexLock lock(&mu_);
+  return stats_;
+}
+
+void SnapshotSubscriber::Stop() {
+  absl::MutexLock lock(&mu_);
+  stopped_ = true;
+  if (call_ != nullptr) call_->TryCancel();
+}
+
+void SnapshotSubscriber::Run() {
+  Backoff backoff(options_.reconnect_min, options_.reconnect_max, std::random_device{}());
+  for (size_t attempt = 0;; ++attempt) {
+    const size_t shard = (preferred_shard_ + attempt) % channels_.size();
+    const int64_t received_before = stats().received;
+    const absl::Status status = SubscribeTo(shard);
+    absl::Duration pause = absl::ZeroDuration();
+    {
+      absl::MutexLock lock(&mu_);
+      if (stopped_) return;
+      ++stats_.reconnects;
+      last_break_ = status;
+      if (IsPermanent(status)) {
+        permanent_ = status;
+        return;
+      }
+      // Back to the preferred shard first, once some shard was of use.
+      if (stats_.received > received_before) {
+        backoff.Reset();
+        attempt = channels_.size() - 1;
+      }
+    }
+    pause = backoff.Next();
+    if (!PauseUntil(absl::Now() + pause)) return;
+  }
+}
+
+absl::Status SnapshotSubscriber::SubscribeTo(size_t shard) {
+  grpc::ClientContext context;
+  proto::SubscribeRequest request;
+  request.set_run(options_.run);
+  {
+    absl::MutexLock lock(&mu_);
+    if (stopped_) return absl::CancelledError("stopped");
+    if (newest_ != nullptr) request.set_newer_than(newest_->version);
+    call_ = &context;
+  }
+  const auto stub = proto::Weights::NewStub(channels_[shard]);
+  const auto reader = stub->Subscribe(&context, request);
+  Assembler assembler(options_);
+  proto::SnapshotChunk chunk;
+  absl::Status fault;
+  while (fault.ok() && reader->Read(&chunk)) {
+    absl::StatusOr<std::shared_ptr<Snapshot>> snapshot = assembler.Add(chunk);
+    fault = snapshot.status();
+    if (fault.ok() && *snapshot != nullptr) fault = Accept(*std::move(snapshot));
+  }
+  if (!fault.ok()) context.TryCancel();
+  const grpc::Status end = reader->Finish();
+  absl::MutexLock lock(&mu_);
+  call_ = nullptr;
+  if (fault.ok()) return FromGrpc(end, "subscribing to", options_.shards[shard]);
+  ++stats_.rejected;
+  return absl::Status(
+      fault.code(), absl::StrCat("snapshot from ", options_.shards[shard], ": ", fault.message()));
+}
+
+absl::Status SnapshotSubscriber::Accept(std::shared_ptr<Snapshot> snapshot) {
+  absl::MutexLock lock(&mu_);
+  if (newest_ != nullptr && snapshot->version <= newest_->version) {
+    return absl::DataLossError(
+        absl::StrCat("version ", snapshot->version, " after version ", newest_->version));
+  }
+  newest_ = std::move(snapshot);
+  ++stats_.received;
+  return absl::OkStatus();
+}
+
+bool SnapshotSubscriber::PauseUntil(absl::Time time) {
+  absl::MutexLock lock(&mu_);
+  return !mu_.AwaitWithDeadline(absl::Condition(&stopped_), time);
+}
+
+}  // namespace troupe
