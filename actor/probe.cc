@@ -107,7 +107,9 @@ absl::StatusOr<std::vector<std::vector<double>>> ReadActions(const std::string& 
   return actions;
 }
 
-absl::Status Probe(const ProbeOptions& options) {
+}  // namespace
+
+absl::Status RunProbe(const ProbeOptions& options) {
   auto made = MakeEnv(options.environment, options.asset_dir);
   if (!made.ok()) return made.status();
   Env& env = **made;
@@ -138,15 +140,6 @@ absl::Status Probe(const ProbeOptions& options) {
   }
   out.flush();
   return out ? absl::OkStatus() : absl::UnavailableError("cannot write the probe's output");
-}
-
-}  // namespace
-
-int RunProbe(const ProbeOptions& options) {
-  const absl::Status status = Probe(options);
-  if (status.ok()) return 0;
-  std::cerr << "probe: " << status.message() << "\n";
-  return absl::IsInvalidArgument(status) || absl::IsNotFound(status) ? 2 : 1;
 }
 
 }  // namespace troupe

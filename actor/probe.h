@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "proto/config.pb.h"
 
 namespace troupe {
@@ -17,7 +18,7 @@ struct ProbeOptions {
   // One action a line: numbers separated by spaces, or a JSON array.  Blank lines are skipped.
   std::string actions_path;
   // The first episode starts from `state` (see Env::ResetToState), or from `seed`.
-  std::optional<std::vector<double>> state;
+  std::optional<std::vector<double>> state = std::nullopt;
   uint64_t seed = 0;
   // When an episode ends before the actions do: go on with the next seed, or stop.
   bool continue_after_end = false;
@@ -29,8 +30,9 @@ struct ProbeOptions {
 // {"observation":[...],"reward":x,"terminated":b,"truncated":b} for each step.  Numbers that are
 // not finite are written NaN, Infinity and -Infinity, as Python's json does.
 //
-// Returns the exit code: 0; 2 for bad options, 1 for any other failure, with a message on stderr.
-int RunProbe(const ProbeOptions& options);
+// INVALID_ARGUMENT and NOT_FOUND name what is wrong with the options, bad lines of the file
+// included.
+absl::Status RunProbe(const ProbeOptions& options);
 
 }  // namespace troupe
 

@@ -27,6 +27,15 @@ std::string ModelPath(const std::string& xml_file, const std::string& asset_dir)
   return is_path ? xml_file : absl::StrCat(asset_dir, "/", xml_file);
 }
 
+// Is this thread loading a model?  The compiler's remarks on Gymnasium's own models (such as on
+// deprecated attributes) are of no use to whoever runs them.
+thread_local bool loading = false;
+
+// MuJoCo would write MUJOCO_LOG.TXT into the working directory.
+void LogWarning(const char* text) {
+  spdlog::log(loading ? spdlog::level::debug : spdlog::level::warn, "MuJoCo: {}", text);
+}
+
 // Loads a model. NOT_FOUND or INVALID_ARGUMENT, with the path.
 absl::StatusOr<std::shared_ptr<const mjModel>> LoadModel(const std::string& path) {
   std::error_code error;
@@ -35,7 +44,9 @@ absl::StatusOr<std::shared_ptr<const mjModel>> LoadModel(const std::string& path
                                             " (TROUPE_ASSET_DIR names another folder of models)"));
   }
   char text[1000] = "";
+  loading = true;
   mjModel* model = mj_loadXML(path.c_str(), nullptr, text, sizeof(text));
+  loading = false;
   if (model == nullptr) {
     return absl::InvalidArgumentError(absl::StrCat("cannot load MuJoCo model ", path, ": ", text));
   }
@@ -43,9 +54,6 @@ absl::StatusOr<std::shared_ptr<const mjModel>> LoadModel(const std::string& path
     mj_deleteModel(const_cast<mjModel*>(m));  // NOLINT: ours, const only for its readers
   });
 }
-
-// MuJoCo would write MUJOCO_LOG.TXT into the working directory.
-void LogWarning(const char* text) { spdlog::warn("MuJoCo: {}", text); }
 
 // INVALID_ARGUMENT if the formulas of the task cannot read this model.
 absl::Status CheckModel(const MujocoTask& task, const proto::Environment& options,
@@ -89,9 +97,11 @@ absl::StatusOr<MujocoEnv::ModelPtr> MujocoEnv::SharedModel(const std::string& pa
     // The models in use, by path; a model goes with its last environment.
     std::map<std::string, std::weak_ptr<const mjModel>> by_path ABSL_GUARDED_BY(mu);
   };
-  static Models& models = *new Models;
+  static Models& models = *[] {
+    mju_user_warning = LogWarning;
+    return new Models;
+  }();
   absl::MutexLock lock(&models.mu);
-  mju_user_warning = LogWarning;
   std::weak_ptr<const mjModel>& shared = models.by_path[path];
   if (ModelPtr model = shared.lock()) return model;
   absl::StatusOr<ModelPtr> model = LoadModel(path);
