@@ -1,0 +1,327 @@
+#include "common/replay_client.h"
+
+#include <algorithm>
+#include <random>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/batch_split.h"
+#include "common/replay_client_impl.h"
+#include "proto/replay.grpc.pb.h"
+
+namespace troupe {
+namespace {
+
+constexpr absl::Duration kDescribeTimeout = absl::Seconds(2);
+constexpr absl::Duration kDescribeInterval = absl::Milliseconds(100);
+constexpr int64_t kMaxWindowRows = 65536;
+
+absl::Status CheckOptions(const ReplayClientOptions& options) {
+  if (options.batch_size < 1 || options.batch_size > (1 << 20)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("batch_size is ", options.batch_size, ", must be 1 to 1048576"));
+  }
+  if (options.prefetch_batches < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("prefetch_batches is ", options.prefetch_batches, ", must be at least 1"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+bool RateLimit::Admits(uint64_t inserted, uint64_t sampled, int64_t n) const {
+  const double beyond = static_cast<double>(inserted) - static_cast<double>(min_size);
+  if (beyond < 0) return false;
+  if (samples_per_insert == 0) return true;
+  return static_cast<double>(sampled) + static_cast<double>(n) <=
+         samples_per_insert * beyond + slack;
+}
+
+ReplayClient::Impl::Impl(ReplayClientOptions options,
+                         std::vector<std::shared_ptr<grpc::Channel>> channels)
+    : options_(std::move(options)), channels_(std::move(channels)), random_(options_.seed) {
+  {
+    absl::MutexLock lock(&mu_);
+    for (const auto& channel : channels_) {
+      lanes_.emplace_back(
+          channel, Backoff(options_.reconnect_min, options_.reconnect_max, std::random_device{}()));
+    }
+  }
+  timers_ = std::thread([this] { RunTimers(); });
+}
+
+ReplayClient::Impl::~Impl() {
+  Stop();
+  timers_.join();
+  const auto idle = [this] {
+    mu_.AssertReaderHeld();
+    return calls_ == 0;
+  };
+  mu_.LockWhen(absl::Condition(&idle));
+  mu_.Unlock();
+}
+
+void ReplayClient::Impl::Stop() {
+  absl::MutexLock lock(&mu_);
+  stopped_ = true;
+  timer_.Signal();
+  for (Lane& lane : lanes_) EndSession(lane);
+}
+
+// The table.
+
+// Notes what shard `shard` says of the table in `table`, if it knows the layout.
+absl::Status ReplayClient::Impl::CheckTable(const proto::TableDescription& found, size_t shard,
+                                            proto::TableDescription* table) const {
+  if (!found.has_layout()) return absl::OkStatus();
+  const absl::StatusOr<Layout> layout = Layout::FromProto(found.layout());
+  if (!layout.ok()) return layout.status();
+  if (found.window_length() < 1 || found.window_length() > kMaxWindowRows) {
+    return absl::InternalError(absl::StrCat("shard ", options_.shards[shard], " has windows of ",
+                                            found.window_length(), " rows"));
+  }
+  if (table->has_layout()) {
+    const absl::StatusOr<Layout> other = Layout::FromProto(table->layout());
+    if (!other.ok()) return other.status();
+    if (absl::Status status = other->CheckSame(*layout); !status.ok()) {
+      return absl::Status(status.code(),
+                          absl::StrCat("shard ", options_.shards[shard], ": ", status.message()));
+    }
+    if (found.window_length() != table->window_length()) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("shard ", options_.shards[shard], " cuts windows of ", found.window_length(),
+                       " rows, another one of ", table->window_length()));
+    }
+  }
+  *table = found;
+  return absl::OkStatus();
+}
+
+// Asks every shard once.
+absl::Status ReplayClient::Impl::Describe(absl::Time deadline, proto::TableDescription* table,
+                                          TableInfo* info, std::string* answers) {
+  proto::DescribeRequest request;
+  request.set_run(options_.run);
+  for (size_t shard = 0; shard < options_.shards.size(); ++shard) {
+    grpc::ClientContext context;
+    context.set_deadline(absl::ToChronoTime(std::min(deadline, absl::Now() + kDescribeTimeout)));
+    proto::DescribeReply reply;
+    const auto stub = proto::Replay::NewStub(channels_[shard]);
+    const absl::Status status =
+        FromGrpc(stub->Describe(&context, request, &reply), "describing", options_.shards[shard]);
+    if (IsPermanent(status)) return status;
+    if (!status.ok()) {
+      absl::StrAppend(answers, "; ", status.message());
+      continue;
+    }
+    ++info->shards_reached;
+    info->max_epoch = std::max<uint64_t>(info->max_epoch, reply.max_epoch());
+    const auto found = std::find_if(
+        reply.tables().begin(), reply.tables().end(),
+        [this](const proto::TableDescription& each) { return each.name() == options_.table; });
+    if (found == reply.tables().end()) {
+      return absl::NotFoundError(
+          absl::StrCat("shard ", options_.shards[shard], " has no table '", options_.table, "'"));
+    }
+    if (absl::Status bad = CheckTable(*found, shard, table); !bad.ok()) return bad;
+    if (!found->has_layout()) {
+      absl::StrAppend(answers, "; ", options_.shards[shard], " waits for a first actor");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<TableInfo> ReplayClient::Impl::WaitForTable(absl::Time deadline) {
+  while (true) {
+    TableInfo info;
+    proto::TableDescription table;
+    std::string answers;
+    const absl::Status status = Describe(deadline, &table, &info, &answers);
+    if (!status.ok()) return status;
+    absl::MutexLock lock(&mu_);
+    if (table.has_layout()) {
+      info.layout = *Layout::FromProto(table.layout());
+      info.window_length = table.window_length();
+      info.window_stride = table.window_stride();
+      if (pool_ == nullptr) {
+        window_bytes_ = info.window_length * info.layout.stride_bytes();
+        pool_ = std::make_shared<BatchPool>(options_.batch_size, info.window_length,
+                                            info.layout.stride_bytes());
+      }
+      timer_.Signal();
+      return info;
+    }
+    const absl::Time retry = std::min(deadline, absl::Now() + kDescribeInterval);
+    if (mu_.AwaitWithDeadline(absl::Condition(&stopped_), retry)) {
+      return absl::CancelledError("replay client is stopped");
+    }
+    if (absl::Now() >= deadline) {
+      return absl::DeadlineExceededError(
+          absl::StrCat("no shard knows the layout of table '", options_.table, "' yet", answers));
+    }
+  }
+}
+
+// Batches.
+
+double ReplayClient::Impl::TotalMass() const {
+  double mass = 0;
+  for (const Lane& lane : lanes_) mass += lane.up ? lane.mass : 0;
+  return mass;
+}
+
+ReplayCounts ReplayClient::Impl::Sum() const {
+  ReplayCounts sum;
+  for (const Lane& lane : lanes_) {
+    sum.env_steps += lane.counts.env_steps();
+    sum.inserted += lane.counts.inserted();
+    sum.sampled += lane.counts.sampled();
+  }
+  return sum;
+}
+
+int64_t ReplayClient::Impl::NumAsked() const {
+  int64_t asked = 0;
+  for (const Lane& lane : lanes_) asked += lane.num_asked;
+  for (const Piece& orphan : orphans_) asked += orphan.count;
+  return asked;
+}
+
+// Asks for all that may be asked for now.
+void ReplayClient::Impl::Advance() {
+  if (!prefetching_ || stopped_ || !permanent_.ok()) return;
+  PlaceOrphans();
+  bool starved = !orphans_.empty();
+  while (!starved && std::ssize(batches_) < options_.prefetch_batches) {
+    const ReplayCounts sum = Sum();
+    starved = TotalMass() <= 0 || !options_.rate_limit.Admits(
+                                      sum.inserted, sum.sampled + NumAsked(), options_.batch_size);
+    if (starved) break;
+    auto batch = std::make_shared<Batch>();
+    batch->windows = pool_->Take();
+    batch->missing = options_.batch_size;
+    batches_.push_back(batch);
+    orphans_.push_back({.batch = batch, .count = options_.batch_size});
+    PlaceOrphans();
+  }
+  NoteStarvation(starved);
+  for (size_t i = 0; i < lanes_.size(); ++i) SendNext(i);
+}
+
+// Splits what no shard was asked for, unless none has any windows.
+void ReplayClient::Impl::PlaceOrphans() {
+  const double total = TotalMass();
+  if (total <= 0) return;
+  std::vector<double> masses;
+  for (const Lane& lane : lanes_) masses.push_back(lane.up ? lane.mass : 0);
+  for (; !orphans_.empty(); orphans_.pop_front()) {
+    Piece rest = orphans_.front();
+    const std::vector<int64_t> counts = SplitByMass(rest.count, masses, random_);
+    for (size_t i = 0; i < lanes_.size(); ++i) {
+      if (counts[i] == 0) continue;
+      lanes_[i].to_send.push_back({rest.batch, rest.first, counts[i], masses[i] / total});
+      lanes_[i].num_asked += counts[i];
+      rest.first += counts[i];
+    }
+  }
+}
+
+void ReplayClient::Impl::NoteStarvation(bool starved) {
+  if (starved == starved_) return;
+  const absl::Time now = absl::Now();
+  if (starved_) stats_.starved += now - starved_since_;
+  starved_ = starved;
+  starved_since_ = now;
+  if (starved) timer_.Signal();  // to poll
+}
+
+// `received` windows of `piece` are in their batch; the rest is asked for again.
+void ReplayClient::Impl::Finish(const Piece& piece, int64_t received) {
+  if (piece.batch == nullptr) return;
+  piece.batch->missing -= received;
+  if (received == piece.count) return;
+  stats_.redistributed += piece.count - received;
+  orphans_.push_back({piece.batch, piece.first + received, piece.count - received, 0});
+}
+
+absl::StatusOr<WindowBatch> ReplayClient::Impl::NextBatch(absl::Time deadline) {
+  absl::MutexLock lock(&mu_);
+  if (pool_ == nullptr) {
+    return absl::FailedPreconditionError("NextBatch before WaitForTable returned OK");
+  }
+  prefetching_ = true;
+  Advance();
+  const auto complete = [this] {
+    mu_.AssertReaderHeld();
+    return !batches_.empty() && batches_.front()->missing == 0;
+  };
+  const auto ready = [&] {
+    mu_.AssertReaderHeld();
+    return complete() || stopped_ || !permanent_.ok();
+  };
+  mu_.AwaitWithDeadline(absl::Condition(&ready), deadline);
+  if (!permanent_.ok()) return permanent_;
+  if (stopped_) return absl::CancelledError("replay client is stopped");
+  if (!complete()) return absl::DeadlineExceededError(WaitsFor());
+  WindowBatch windows = std::move(batches_.front()->windows);
+  batches_.pop_front();
+  ++stats_.batches;
+  Advance();
+  return windows;
+}
+
+std::string ReplayClient::Impl::WaitsFor() const {
+  const ReplayCounts sum = Sum();
+  std::string text =
+      absl::StrCat("no batch of ", options_.batch_size, " windows of table '", options_.table,
+                   "' yet: inserted ", sum.inserted, " (min_size ", options_.rate_limit.min_size,
+                   "), sampled ", sum.sampled, ", asked for ", NumAsked(), ", samples_per_insert ",
+                   options_.rate_limit.samples_per_insert, ", slack ", options_.rate_limit.slack,
+                   ", mass ", TotalMass());
+  for (size_t i = 0; i < lanes_.size(); ++i) {
+    const Lane& lane = lanes_[i];
+    absl::StrAppend(&text, "; ", options_.shards[i], lane.up ? " up" : " gone", ", asked for ",
+                    lane.num_asked);
+    if (!lane.up && !lane.last_break.ok()) absl::StrAppend(&text, ", ", lane.last_break.message());
+  }
+  return text;
+}
+
+ReplayCounts ReplayClient::Impl::counts() const {
+  absl::MutexLock lock(&mu_);
+  return Sum();
+}
+
+ReplayClientStats ReplayClient::Impl::stats() const {
+  absl::MutexLock lock(&mu_);
+  ReplayClientStats stats = stats_;
+  if (pool_ != nullptr) stats.buffers = pool_->allocated();
+  for (const Lane& lane : lanes_) stats.shards_up += lane.up;
+  if (starved_) stats.starved += absl::Now() - starved_since_;
+  stats.mass = TotalMass();
+  return stats;
+}
+
+ReplayClient::ReplayClient(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+ReplayClient::~ReplayClient() = default;
+
+absl::StatusOr<std::unique_ptr<ReplayClient>> ReplayClient::Create(ReplayClientOptions options) {
+  if (absl::Status status = CheckOptions(options); !status.ok()) return status;
+  auto channels = MakeChannels(options.shards, options.insecure);
+  if (!channels.ok()) return channels.status();
+  return std::unique_ptr<ReplayClient>(
+      new ReplayClient(std::make_unique<Impl>(std::move(options), *std::move(channels))));
+}
+
+absl::StatusOr<TableInfo> ReplayClient::WaitForTable(absl::Time deadline) {
+  return impl_->WaitForTable(deadline);
+}
+absl::StatusOr<WindowBatch> ReplayClient::NextBatch(absl::Time deadline) {
+  return impl_->NextBatch(deadline);
+}
+ReplayCounts ReplayClient::counts() const { return impl_->counts(); }
+ReplayClientStats ReplayClient::stats() const { return impl_->stats(); }
+void ReplayClient::Stop() { impl_->Stop(); }
+
+}  // namespace troupe

@@ -1,0 +1,142 @@
+#ifndef TROUPE_COMMON_REPLAY_CLIENT_IMPL_H_
+#define TROUPE_COMMON_REPLAY_CLIENT_IMPL_H_
+
+#include <deque>
+#include <memory>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "common/bidi_call.h"
+#include "common/channel.h"
+#include "common/replay_client.h"
+#include "grpcpp/channel.h"
+#include "proto/replay.pb.h"
+
+namespace troupe {
+
+// One mutex guards all; gRPC's operations are only started under it, never waited for.
+//
+// A session with a shard is two Sample calls: one for windows, one for polls, which the shard may
+// hold back without holding back windows.  They live and die together.
+class ReplayClient::Impl final {
+ public:
+  Impl(ReplayClientOptions options, std::vector<std::shared_ptr<grpc::Channel>> channels);
+  ~Impl();
+
+  // replay_client.cc: batches
+  absl::StatusOr<TableInfo> WaitForTable(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mu_);
+  absl::StatusOr<WindowBatch> NextBatch(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mu_);
+  ReplayCounts counts() const ABSL_LOCKS_EXCLUDED(mu_);
+  ReplayClientStats stats() const ABSL_LOCKS_EXCLUDED(mu_);
+  void Stop() ABSL_LOCKS_EXCLUDED(mu_);
+
+ private:
+  using SampleCall = BidiCall<proto::SampleRequest, proto::SampleReply>;
+
+  // A batch under way.
+  struct Batch {
+    WindowBatch windows;
+    int64_t missing = 0;  // windows not received
+  };
+
+  // Windows of one batch that are asked of one shard; of none while it is an orphan.
+  struct Piece {
+    std::shared_ptr<Batch> batch;  // nullptr: a question for the counts alone
+    int64_t first = 0;             // index in the batch
+    int64_t count = 0;             // windows
+    double share = 0;              // probability with which a draw picked the shard
+  };
+
+  // One of the two calls of a session.
+  struct Wire {
+    SampleCall* call = nullptr;  // deletes itself after its last event
+    bool usable = false;         // may be written to
+    bool writing = false;
+    proto::SampleRequest request;  // being written
+  };
+
+  struct Lane {
+    Lane(std::shared_ptr<grpc::Channel> to, Backoff delays)
+        : channel(std::move(to)), backoff(std::move(delays)) {}
+
+    const std::shared_ptr<grpc::Channel> channel;
+    Backoff backoff;
+    Wire windows;
+    Wire polls;
+    bool greeted = false;       // the first question of the session is out
+    bool ending = false;        // its calls are cancelled
+    bool up = false;            // the shard has answered in this session
+    std::deque<Piece> to_send;  // asked next
+    std::deque<Piece> asked;    // answers come in this order
+    int64_t num_asked = 0;      // windows in `to_send`, `asked` and being copied
+    bool poll_open = false;     // a poll has no answer yet
+    absl::Time next_poll = absl::InfinitePast();
+    absl::Time next_attempt = absl::InfinitePast();
+    proto::TableCounts counts;  // newest known; those of a shard that is gone stay
+    double mass = 0;
+    absl::Status fault;       // why we cancelled the calls
+    absl::Status last_break;  // how the last session ended
+  };
+
+  // replay_client.cc: batches
+  absl::Status Describe(absl::Time deadline, proto::TableDescription* table, TableInfo* info,
+                        std::string* answers);
+  absl::Status CheckTable(const proto::TableDescription& found, size_t shard,
+                          proto::TableDescription* table) const;
+  void Advance() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void PlaceOrphans() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void NoteStarvation(bool starved) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Finish(const Piece& piece, int64_t received) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  double TotalMass() const ABSL_SHARED_LOCKS_REQUIRED(mu_);
+  ReplayCounts Sum() const ABSL_SHARED_LOCKS_REQUIRED(mu_);
+  int64_t NumAsked() const ABSL_SHARED_LOCKS_REQUIRED(mu_);
+  std::string WaitsFor() const ABSL_SHARED_LOCKS_REQUIRED(mu_);
+
+  // replay_client_calls.cc: sessions
+  void StartSession(size_t shard) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  SampleCall* StartCall(size_t shard, Wire& wire) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void EndSession(Lane& lane) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void SendNext(size_t shard) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Poll(size_t shard, absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void FillTotals(size_t shard, proto::SampleRequest& request) const
+      ABSL_SHARED_LOCKS_REQUIRED(mu_);
+  void Learn(Lane& lane, const proto::SampleReply& reply) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status CheckReply(const proto::SampleReply& reply, int64_t asked) const;
+  void CopyWindows(const proto::SampleReply& reply, const Piece& piece, size_t shard) const;
+  void OnWindows(size_t shard, const proto::SampleReply& reply) ABSL_LOCKS_EXCLUDED(mu_);
+  void OnPolled(size_t shard, const proto::SampleReply& reply) ABSL_LOCKS_EXCLUDED(mu_);
+  void OnWritten(size_t shard, bool polls) ABSL_LOCKS_EXCLUDED(mu_);
+  void OnBroken(size_t shard, bool polls) ABSL_LOCKS_EXCLUDED(mu_);
+  void OnDone(size_t shard, bool polls, const grpc::Status& status) ABSL_LOCKS_EXCLUDED(mu_);
+  void RunTimers() ABSL_LOCKS_EXCLUDED(mu_);
+  absl::Time HandleTimers(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  const ReplayClientOptions options_;
+  const std::vector<std::shared_ptr<grpc::Channel>> channels_;
+  int64_t window_bytes_ = 0;  // constant once sessions have begun
+
+  mutable absl::Mutex mu_;
+  absl::CondVar timer_;
+  std::deque<Lane> lanes_ ABSL_GUARDED_BY(mu_);
+  std::shared_ptr<BatchPool> pool_ ABSL_GUARDED_BY(mu_);  // not null: sessions have begun
+  bool prefetching_ ABSL_GUARDED_BY(mu_) = false;
+  std::deque<std::shared_ptr<Batch>> batches_ ABSL_GUARDED_BY(mu_);  // oldest first
+  std::deque<Piece> orphans_ ABSL_GUARDED_BY(mu_);  // asked of no shard, or of one that is gone
+  std::mt19937_64 random_ ABSL_GUARDED_BY(mu_);
+  bool starved_ ABSL_GUARDED_BY(mu_) = false;
+  absl::Time starved_since_ ABSL_GUARDED_BY(mu_);
+  absl::Status permanent_ ABSL_GUARDED_BY(mu_);
+  bool stopped_ ABSL_GUARDED_BY(mu_) = false;
+  int calls_ ABSL_GUARDED_BY(mu_) = 0;
+  ReplayClientStats stats_ ABSL_GUARDED_BY(mu_);
+
+  std::thread timers_;  // last, so that it sees the rest constructed
+};
+
+}  // namespace troupe
+
+#endif  // TROUPE_COMMON_REPLAY_CLIENT_IMPL_H_
