@@ -1,0 +1,84 @@
+#include "actor/evaluator.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+namespace troupe {
+
+double Mean(const std::vector<double>& values) {
+  double sum = 0;
+  for (const double value : values) sum += value;
+  return sum / static_cast<double>(values.size());
+}
+
+double StandardDeviation(const std::vector<double>& values) {
+  const double mean = Mean(values);
+  double sum = 0;
+  for (const double value : values) sum += (value - mean) * (value - mean);
+  return std::sqrt(sum / static_cast<double>(values.size()));
+}
+
+Evaluator::Evaluator(std::vector<std::unique_ptr<Env>> envs, uint64_t seed)
+    : observation_size_(envs.front()->spec().observation_size),
+      action_size_(envs.front()->spec().action_size),
+      next_seed_(seed),
+      observations_(envs.size() * observation_size_),
+      actions_(envs.size() * action_size_),
+      observation_(observation_size_),
+      action_(action_size_) {
+  for (std::unique_ptr<Env>& env : envs) seats_.push_back({.env = std::move(env)});
+}
+
+void Evaluator::Begin(Seat& seat, int64_t episode, absl::Span<float> observation) {
+  seat.episode = episode;
+  seat.env->Reset(next_seed_++, absl::MakeSpan(observation_));
+  std::copy(observation_.begin(), observation_.end(), observation.begin());
+}
+
+void Evaluator::StepSeat(Seat& seat, absl::Span<const float> action, absl::Span<float> observation,
+                         EpisodeResults& results) {
+  std::copy(action.begin(), action.end(), action_.begin());
+  const StepResult step = seat.env->Step(action_, absl::MakeSpan(observation_));
+  std::copy(observation_.begin(), observation_.end(), observation.begin());
+  results.returns[seat.episode] += step.reward;
+  results.lengths[seat.episode] += 1;
+  if (step.terminated || step.truncated) seat.episode = -1;
+}
+
+size_t Evaluator::FillFrontSeats(int64_t episodes) {
+  size_t busy = 0;
+  for (size_t i = 0; i < seats_.size(); ++i) {
+    const auto observation = Observation(i);
+    if (seats_[i].episode < 0 && begun_ < episodes) Begin(seats_[i], begun_++, observation);
+    if (seats_[i].episode < 0) continue;
+    if (busy != i) {
+      std::swap(seats_[busy], seats_[i]);
+      std::copy(observation.begin(), observation.end(), Observation(busy).begin());
+    }
+    ++busy;
+  }
+  return busy;
+}
+
+absl::StatusOr<EpisodeResults> Evaluator::Play(Policy& policy, int64_t episodes,
+                                               const std::function<bool()>& stop) {
+  EpisodeResults results{std::vector<double>(episodes), std::vector<int64_t>(episodes)};
+  begun_ = 0;
+  for (Seat& seat : seats_) seat.episode = -1;
+  while (const size_t busy = FillFrontSeats(episodes)) {
+    if (stop()) return absl::CancelledError("stopped during an evaluation");
+    absl::Status acted =
+        policy.Act(absl::MakeConstSpan(observations_).first(busy * observation_size_),
+                   static_cast<int64_t>(busy), /*deterministic=*/true,
+                   absl::MakeSpan(actions_).first(busy * action_size_));
+    if (!acted.ok()) return acted;
+    for (size_t i = 0; i < busy; ++i) {
+      StepSeat(seats_[i], absl::MakeConstSpan(actions_).subspan(i * action_size_, action_size_),
+               Observation(i), results);
+    }
+  }
+  return results;
+}
+
+}  // namespace troupe

@@ -1,0 +1,149 @@
+// troupe-actor: steps environments with the newest policy and sends rows to the replay shards; with
+// --evaluate it plays whole episodes with the policy's mode instead; with --probe it steps one
+// environment through a file of actions.
+#include <iostream>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/flags/declare.h"
+#include "absl/flags/flag.h"
+#include "absl/hash/hash.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "actor/env.h"
+#include "actor/probe.h"
+#include "actor/run_actor.h"
+#include "actor/run_evaluator.h"
+#include "common/program.h"
+
+ABSL_FLAG(int64_t, actor_index, 0, "Number of this actor; chooses the shard it starts with.");
+ABSL_FLAG(bool, evaluate, false, "Play deterministic episodes and report returns; send no rows.");
+ABSL_FLAG(std::string, output_dir, "",
+          "Folder for evaluations.jsonl and TensorBoard files (--evaluate; default '.'), or for "
+          "actor-<index>.json, the counts at exit.");
+ABSL_FLAG(std::string, probe, "",
+          "Step the configured environment through this file of actions, one a line, print JSON "
+          "lines and exit.");
+ABSL_FLAG(std::string, probe_state, "",
+          "With --probe: start from this state (numbers separated by commas: qpos then qvel, or "
+          "the classic state vector) instead of from the seed of the configuration.");
+ABSL_FLAG(bool, probe_continue, false,
+          "With --probe: when an episode ends, go on with the next seed instead of stopping.");
+ABSL_DECLARE_FLAG(bool, insecure);
+
+namespace troupe {
+namespace {
+
+std::vector<std::string> Shards(const proto::Config& config) {
+  return {config.shards().begin(), config.shards().end()};
+}
+
+SnapshotClientOptions SnapshotOptions(const proto::Config& config) {
+  return {.shards = Shards(config),
+          .insecure = absl::GetFlag(FLAGS_insecure),
+          .run = config.run(),
+          .max_snapshot_bytes = config.replay_server().max_snapshot_bytes(),
+          .reconnect_min = absl::Milliseconds(config.actor().reconnect_min_ms()),
+          .reconnect_max = absl::Milliseconds(config.actor().reconnect_max_ms())};
+}
+
+RowWriterOptions WriterOptions(const proto::Config& config) {
+  const proto::Actor& actor = config.actor();
+  return {.shards = Shards(config),
+          .first_shard = absl::GetFlag(FLAGS_actor_index),
+          .insecure = absl::GetFlag(FLAGS_insecure),
+          .run = config.run(),
+          .table = actor.table(),
+          .num_envs = actor.num_envs(),
+          .max_unacked_bytes = actor.max_unacked_bytes(),
+          .message_bytes = actor.message_bytes(),
+          .max_delay = absl::Milliseconds(actor.max_delay_ms()),
+          .reconnect_min = absl::Milliseconds(actor.reconnect_min_ms()),
+          .reconnect_max = absl::Milliseconds(actor.reconnect_max_ms()),
+          .move_after = absl::Milliseconds(actor.move_after_ms())};
+}
+
+// No two incarnations get the same seed, or a restarted actor would repeat its episodes.
+uint64_t IncarnationSeed(const proto::Config& config) {
+  std::random_device device;
+  const uint64_t incarnation = uint64_t{device()} << 32 | device();
+  return absl::HashOf(config.seed(), absl::GetFlag(FLAGS_actor_index), incarnation);
+}
+
+absl::StatusOr<std::vector<double>> ParseState(const std::string& text) {
+  std::vector<double> state;
+  for (absl::string_view word : absl::StrSplit(text, ',')) {
+    double value = 0;
+    if (!absl::SimpleAtod(word, &value)) {
+      return absl::InvalidArgumentError(absl::StrCat("--probe_state: '", word, "' is no number"));
+    }
+    state.push_back(value);
+  }
+  return state;
+}
+
+absl::Status Probe(const proto::Config& config) {
+  ProbeOptions options{.environment = config.environment(),
+                       .asset_dir = DefaultAssetDir(),
+                       .actions_path = absl::GetFlag(FLAGS_probe),
+                       .seed = config.seed(),
+                       .continue_after_end = absl::GetFlag(FLAGS_probe_continue),
+                       .output = &std::cout};
+  if (const std::string text = absl::GetFlag(FLAGS_probe_state); !text.empty()) {
+    absl::StatusOr<std::vector<double>> state = ParseState(text);
+    if (!state.ok()) return state.status();
+    options.state = *std::move(state);
+  }
+  return RunProbe(options);
+}
+
+absl::Status Act(Program& program) {
+  const proto::Config& config = program.config;
+  return RunActor({.environment = config.environment(),
+                   .asset_dir = DefaultAssetDir(),
+                   .num_threads = config.actor().num_threads(),
+                   .actor_index = absl::GetFlag(FLAGS_actor_index),
+                   .seed = IncarnationSeed(config),
+                   .output_dir = absl::GetFlag(FLAGS_output_dir),
+                   .writer = WriterOptions(config),
+                   .snapshots = SnapshotOptions(config)},
+                  program.stop, program.metrics);
+}
+
+absl::Status Evaluate(Program& program) {
+  const proto::Config& config = program.config;
+  const std::string output_dir = absl::GetFlag(FLAGS_output_dir);
+  return RunEvaluator({.environment = config.environment(),
+                       .asset_dir = DefaultAssetDir(),
+                       .evaluator = config.evaluator(),
+                       .seed = config.seed(),
+                       .output_dir = output_dir.empty() ? "." : output_dir,
+                       .snapshots = SnapshotOptions(config)},
+                      program.stop, program.metrics);
+}
+
+absl::Status Run(Program& program) {
+  if (!absl::GetFlag(FLAGS_probe).empty()) return Probe(program.config);
+  if (program.config.shards_size() == 0) {
+    return absl::InvalidArgumentError(
+        "no shards: set `shards` in the configuration, or --set shards=host:port,host:port");
+  }
+  return absl::GetFlag(FLAGS_evaluate) ? Evaluate(program) : Act(program);
+}
+
+}  // namespace
+}  // namespace troupe
+
+int main(int argc, char** argv) {
+  return troupe::RunProgram(
+      {"troupe-actor",
+       "Steps environments with the newest policy and sends every step to a replay shard. With "
+       "--evaluate: plays whole episodes with the policy's mode. With --probe: steps one "
+       "environment through a file of actions."},
+      argc, argv, troupe::Run);
+}

@@ -1,0 +1,95 @@
+#include "actor/policy_feed.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+
+namespace troupe {
+namespace {
+
+absl::Status CheckFits(const PolicyMetadata& policy, const EnvSpec& spec) {
+  if (policy.observation_size == spec.observation_size && policy.action_size == spec.action_size) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(
+      absl::StrCat("the policy of run '", policy.run, "' maps ", policy.observation_size,
+                   " observations to ", policy.action_size, " actions, but ", spec.id, " has ",
+                   spec.observation_size, " and ", spec.action_size));
+}
+
+}  // namespace
+
+PolicyFeed::PolicyFeed(SnapshotSubscriber& subscriber, const EnvSpec& spec,
+                       std::function<void()> on_over)
+    : subscriber_(subscriber),
+      spec_(spec),
+      on_over_(std::move(on_over)),
+      thread_([this] { Run(); }) {}
+
+PolicyFeed::~PolicyFeed() {
+  Stop();
+  thread_.join();
+}
+
+void PolicyFeed::Run() {
+  uint64_t version = 0;
+  while (true) {
+    absl::StatusOr<SnapshotPtr> snapshot = subscriber_.WaitNewer(version, absl::InfiniteFuture());
+    absl::Status status = snapshot.status();
+    if (status.ok()) status = Accept(*snapshot);
+    if (!status.ok()) {
+      End(status);
+      return on_over_();
+    }
+    version = (*snapshot)->version;
+  }
+}
+
+absl::Status PolicyFeed::Accept(const SnapshotPtr& snapshot) {
+  absl::StatusOr<std::unique_ptr<Policy>> policy = Policy::FromSnapshot(*snapshot);
+  if (!policy.ok()) return policy.status();
+  if (absl::Status fits = CheckFits((*policy)->metadata(), spec_); !fits.ok()) return fits;
+  const bool final_one = (*policy)->metadata().final_one;
+  {
+    absl::MutexLock lock(&mu_);
+    newest_ = *std::move(policy);
+  }
+  if (final_one) on_over_();
+  return absl::OkStatus();
+}
+
+void PolicyFeed::End(const absl::Status& status) {
+  absl::MutexLock lock(&mu_);
+  if (!absl::IsCancelled(status)) status_ = status;
+  ended_ = true;
+}
+
+std::unique_ptr<Policy> PolicyFeed::Take() {
+  absl::MutexLock lock(&mu_);
+  return std::move(newest_);
+}
+
+absl::StatusOr<std::unique_ptr<Policy>> PolicyFeed::WaitAndTake() {
+  absl::MutexLock lock(&mu_);
+  auto ready = [this] {
+    mu_.AssertReaderHeld();
+    return newest_ != nullptr || ended_;
+  };
+  mu_.Await(absl::Condition(&ready));
+  if (newest_ != nullptr) return std::move(newest_);
+  if (!status_.ok()) return status_;
+  return absl::CancelledError("stopped while waiting for a policy");
+}
+
+absl::Status PolicyFeed::status() const {
+  absl::MutexLock lock(&mu_);
+  return status_;
+}
+
+void PolicyFeed::Stop() {
+  subscriber_.Stop();
+  End(absl::CancelledError("stopped"));
+}
+
+}  // namespace troupe

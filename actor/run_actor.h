@@ -1,0 +1,32 @@
+#ifndef TROUPE_ACTOR_RUN_ACTOR_H_
+#define TROUPE_ACTOR_RUN_ACTOR_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "actor/row_writer.h"
+#include "common/program.h"
+#include "common/snapshot_client.h"
+#include "proto/config.pb.h"
+
+namespace troupe {
+
+struct ActorOptions {
+  proto::Environment environment;
+  std::string asset_dir;
+  int64_t num_threads = 1;
+  int64_t actor_index = 0;
+  uint64_t seed = 1;       // differs between any two incarnations of actors
+  std::string output_dir;  // for actor-<index>.json, the counts at exit; empty: none
+  RowWriterOptions writer;
+  SnapshotClientOptions snapshots;
+};
+
+// The whole life of an actor: connects, waits for a policy, steps until `stop` or until the
+// learner's last snapshot, and gets its rows acked.
+absl::Status RunActor(const ActorOptions& options, StopToken& stop, Metrics& metrics);
+
+}  // namespace troupe
+
+#endif  // TROUPE_ACTOR_RUN_ACTOR_H_
