@@ -18,11 +18,18 @@ function(troupe_library name)
   target_link_libraries(${name} PUBLIC ${ARG_DEPS} PRIVATE troupe_flags)
 endfunction()
 
-# troupe_torch_library: the same for sources that include LibTorch, with one precompiled header.
+# troupe_torch_library: the same for sources that include LibTorch, with one precompiled header,
+# which the first such library makes for all of them.
 function(troupe_torch_library name)
   cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
   troupe_library(${name} ${ARG_UNPARSED_ARGUMENTS} DEPS ${ARG_DEPS} troupe_torch)
-  target_precompile_headers(${name} PRIVATE <torch/torch.h>)
+  get_property(owner GLOBAL PROPERTY TROUPE_TORCH_HEADER_OWNER)
+  if(owner)
+    target_precompile_headers(${name} REUSE_FROM ${owner})
+  else()
+    target_precompile_headers(${name} PRIVATE <torch/torch.h>)
+    set_property(GLOBAL PROPERTY TROUPE_TORCH_HEADER_OWNER ${name})
+  endif()
 endfunction()
 
 # troupe_program(<name> <sources>... DEPS <targets>...): build/<preset>/bin/<name>

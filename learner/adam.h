@@ -1,0 +1,38 @@
+#ifndef TROUPE_LEARNER_ADAM_H_
+#define TROUPE_LEARNER_ADAM_H_
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "common/safetensors.h"
+#include "common/tensor_file.h"
+
+namespace troupe {
+
+// Adam (Kingma and Ba, arXiv 1412.6980) on one vector, as PyTorch computes it: beta 0.9 and 0.999,
+// epsilon 1e-8.  Not thread-safe.
+class Adam final {
+ public:
+  // For vectors of the size, dtype and device of `like`.
+  Adam(const torch::Tensor& like, double learning_rate);
+
+  // values -= step(gradients), then gradients = 0; both [n].
+  void Step(const torch::Tensor& values, const torch::Tensor& gradients);
+
+  // Tensors prefix + "exp_avg", "exp_avg_sq" and "step".
+  void Save(const std::string& prefix, TensorFile& file) const;
+  // INVALID_ARGUMENT names the tensor; nothing is changed then.
+  absl::Status Load(const std::string& prefix, const Safetensors& file);
+
+ private:
+  const double learning_rate_;
+  int64_t step_ = 0;
+  torch::Tensor m_, v_;  // first and second moments
+};
+
+}  // namespace troupe
+
+#endif  // TROUPE_LEARNER_ADAM_H_

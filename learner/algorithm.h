@@ -1,0 +1,53 @@
+#ifndef TROUPE_LEARNER_ALGORITHM_H_
+#define TROUPE_LEARNER_ALGORITHM_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/window_batch.h"
+
+namespace troupe {
+
+// What a published policy says of the run, besides what the algorithm itself knows.
+struct PolicyStamp {
+  std::string run;
+  uint64_t version = 0;
+  int64_t env_steps = 0;
+  bool warmup = false;
+  bool final_one = false;
+};
+
+// What learns: windows in, policies out.
+//
+// Not thread-safe; the trainer owns it and calls it from one thread.
+class Algorithm {
+ public:
+  virtual ~Algorithm() = default;
+
+  // One gradient step.  On a GPU the work may still be under way on return.
+  // INVALID_ARGUMENT if the windows do not have the shape of the layout and the algorithm.
+  virtual absl::Status Update(const WindowBatch& batch) = 0;
+
+  // Updates ever done, those before a Load included.
+  virtual int64_t updates() const = 0;
+
+  // Losses and the like of the last update, by name.  Waits for the device; empty before the first
+  // update.
+  virtual std::map<std::string, double> Statistics() const = 0;
+
+  // The image of a snapshot of the policy as it is now.
+  virtual absl::StatusOr<std::string> EncodePolicy(const PolicyStamp& stamp) const = 0;
+
+  // Everything that Update depends on, as files by name.  An algorithm that loads them goes on bit
+  // by bit as this one would, on a CPU.
+  virtual absl::StatusOr<std::map<std::string, std::string>> Save() const = 0;
+  // INVALID_ARGUMENT names the file and the tensor; the algorithm must not be used then.
+  virtual absl::Status Load(const std::map<std::string, std::string>& files) = 0;
+};
+
+}  // namespace troupe
+
+#endif  // TROUPE_LEARNER_ALGORITHM_H_

@@ -1,0 +1,235 @@
+#include "learner/sac.h"
+
+#include <cmath>
+#include <utility>
+
+#include "absl/memory/memory.h"
+#include "absl/strings/str_cat.h"
+#include "common/policy_codec.h"
+#include "common/safetensors.h"
+#include "common/tensor_file.h"
+#include "learner/objectives.h"
+
+namespace troupe {
+namespace {
+
+using torch::Tensor;
+
+constexpr char kModelFile[] = "model.safetensors";
+constexpr char kOptimizerFile[] = "optimizer_state.safetensors";
+constexpr char kRandomFile[] = "rng_state.safetensors";
+
+at::Generator MakeGenerator(torch::Device device, uint64_t seed) {
+  at::Generator generator = at::globalContext().defaultGenerator(device).clone();
+  generator.set_current_seed(seed);
+  return generator;
+}
+
+// `file` of `files`, parsed; the tensors point into `files`.
+absl::StatusOr<Safetensors> ParseFile(const std::map<std::string, std::string>& files,
+                                      const std::string& file) {
+  const auto found = files.find(file);
+  if (found == files.end()) return absl::InvalidArgumentError("the file is missing");
+  return Safetensors::Parse(found->second);
+}
+
+absl::Status InFile(const std::string& file, const absl::Status& status) {
+  if (status.ok()) return status;
+  return absl::InvalidArgumentError(absl::StrCat(file, ": ", status.message()));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Sac>> Sac::Create(const Options& options, const Layout& layout) {
+  absl::StatusOr<TransitionReader> reader =
+      TransitionReader::Create(layout, {.n_step = options.config.n_step(),
+                                        .gamma = options.config.gamma(),
+                                        .tensors = options.tensors});
+  if (!reader.ok()) return reader.status();
+  try {
+    return absl::WrapUnique(new Sac(options, *std::move(reader), layout.stride_bytes()));
+  } catch (const std::exception& e) {
+    return absl::InternalError(absl::StrCat("cannot build SAC's networks: ", e.what()));
+  }
+}
+
+Sac::Sac(const Options& options, TransitionReader reader, int64_t stride_bytes)
+    : config_(options.config),
+      target_entropy_(-options.config.target_entropy_scale() * reader.action_size()),
+      reader_(std::move(reader)),
+      stride_bytes_(stride_bytes),
+      actor_(config_, reader_.observation_size(), reader_.action_size(), options.tensors),
+      critics_(config_, reader_.observation_size(), reader_.action_size(), options.tensors),
+      target_critics_(config_, reader_.observation_size(), reader_.action_size(), options.tensors),
+      log_alpha_(torch::full({1}, std::log(config_.initial_alpha()), options.tensors)),
+      actor_adam_(actor_.parameters().values(), config_.actor_learning_rate()),
+      critic_adam_(critics_.parameters().values(), config_.critic_learning_rate()),
+      alpha_adam_(log_alpha_, config_.alpha_learning_rate()),
+      generator_(MakeGenerator(options.tensors.device(), 3 * options.seed + 2)) {
+  actor_.parameters().Initialize(3 * options.seed);
+  critics_.parameters().Initialize(3 * options.seed + 1);
+  target_critics_.parameters().values().copy_(critics_.parameters().values());
+}
+
+void Sac::Step(const Transitions& b) {
+  const Tensor alpha = log_alpha_.exp();
+  ImproveCritics(b, alpha);
+  ++updates_;
+  if (updates_ % config_.actor_update_interval() == 0) {
+    const Tensor log_pi = ImproveActor(b, alpha);
+    ImproveTemperature(log_pi);
+  }
+  const torch::NoGradGuard no_grad;
+  target_critics_.parameters().values().lerp_(critics_.parameters().values(), config_.tau());
+}
+
+void Sac::ImproveCritics(const Transitions& b, const Tensor& alpha) {
+  Tensor y;
+  {
+    const torch::NoGradGuard no_grad;
+    const auto [a_next, log_pi_next] = actor_.Sample(b.s_next, generator_);
+    const Tensor q_next = MinOfSubset(target_critics_.FrozenValues(b.s_next, a_next, generator_));
+    y = SoftTarget(b, q_next, log_pi_next,
+                   config_.backup_entropy() ? alpha : torch::zeros_like(alpha));
+  }
+  const Tensor q = critics_.Values(b.s, b.a, generator_);
+  const Tensor j_q = CriticObjective(q, y);
+  j_q.backward();
+  critic_adam_.Step(critics_.parameters().values(), critics_.parameters().gradients());
+  q_loss_ = j_q.detach();
+  q_mean_ = q.detach();
+}
+
+Tensor Sac::ImproveActor(const Transitions& b, const Tensor& alpha) {
+  const auto [a, log_pi] = actor_.Sample(b.s, generator_);
+  const Tensor q = critics_.FrozenValues(b.s, a, generator_);
+  const Tensor j_pi =
+      ActorObjective(config_.actor_uses_mean_critic() ? q.mean(0) : q.amin(0), log_pi, alpha);
+  j_pi.backward();
+  actor_adam_.Step(actor_.parameters().values(), actor_.parameters().gradients());
+  actor_loss_ = j_pi.detach();
+  entropy_ = -log_pi.detach().mean();
+  return log_pi.detach();
+}
+
+void Sac::ImproveTemperature(const Tensor& log_pi) {
+  if (!config_.automatic_temperature()) return;
+  alpha_adam_.Step(log_alpha_, TemperatureGradient(log_pi, target_entropy_).view({1}));
+}
+
+// The minimum over `min_subset` critics, drawn anew; [E, B] to [B].
+Tensor Sac::MinOfSubset(const Tensor& q) {
+  if (config_.min_subset() >= config_.num_critics()) return q.amin(0);
+  const Tensor order = torch::randperm(q.size(0), generator_, q.options().dtype(torch::kInt64));
+  return q.index_select(0, order.narrow(0, 0, config_.min_subset())).amin(0);
+}
+
+absl::Status Sac::Update(const WindowBatch& batch) {
+  if (batch.num_windows < 1 || batch.window_length != config_.n_step() + 1 ||
+      batch.stride_bytes != stride_bytes_) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        batch.num_windows, " windows of ", batch.window_length, " rows of ", batch.stride_bytes,
+        " bytes; SAC wants windows of ", config_.n_step() + 1, " rows of ", stride_bytes_));
+  }
+  try {
+    Step(reader_.Read(batch.data(), batch.num_windows));
+  } catch (const std::exception& e) {
+    return absl::InternalError(absl::StrCat("update ", updates_ + 1, ": ", e.what()));
+  }
+  return absl::OkStatus();
+}
+
+std::map<std::string, double> Sac::Statistics() const {
+  std::map<std::string, double> statistics;
+  if (!q_loss_.defined()) return statistics;
+  statistics["q_loss"] = q_loss_.item<double>();
+  statistics["q_mean"] = q_mean_.mean().item<double>();
+  statistics["alpha"] = log_alpha_.exp().item<double>();
+  if (!actor_loss_.defined()) return statistics;
+  statistics["actor_loss"] = actor_loss_.item<double>();
+  statistics["entropy"] = entropy_.item<double>();
+  return statistics;
+}
+
+absl::StatusOr<std::string> Sac::EncodePolicy(const PolicyStamp& stamp) const {
+  const proto::Column& action = reader_.action();
+  PolicyMetadata metadata;
+  metadata.run = stamp.run;
+  metadata.version = stamp.version;
+  metadata.env_steps = stamp.env_steps;
+  metadata.updates = updates_;
+  metadata.warmup = stamp.warmup;
+  metadata.final_one = stamp.final_one;
+  metadata.observation_size = reader_.observation_size();
+  metadata.action_size = reader_.action_size();
+  metadata.action_low.assign(action.low().begin(), action.low().end());
+  metadata.action_high.assign(action.high().begin(), action.high().end());
+  metadata.network = WithHiddenSizes(config_.actor());
+  metadata.log_std_min = config_.log_std_min();
+  metadata.log_std_max = config_.log_std_max();
+  return troupe::EncodePolicy(metadata, actor_.parameters());
+}
+
+absl::StatusOr<std::map<std::string, std::string>> Sac::Save() const {
+  TensorFile model, optimizer, random;
+  actor_.parameters().Save("actor.", model);
+  critics_.parameters().Save("critic.", model);
+  target_critics_.parameters().Save("critic_target.", model);
+  model.Add("log_alpha", log_alpha_);
+  actor_adam_.Save("actor.", optimizer);
+  critic_adam_.Save("critic.", optimizer);
+  alpha_adam_.Save("log_alpha.", optimizer);
+  optimizer.Add("updates", torch::full({}, updates_, torch::kInt64));
+  random.Add("generator", generator_.get_state());
+  std::map<std::string, std::string> files;
+  const std::pair<const char*, const TensorFile*> all[] = {
+      {kModelFile, &model}, {kOptimizerFile, &optimizer}, {kRandomFile, &random}};
+  for (const auto& [name, file] : all) {
+    absl::StatusOr<std::string> image = file->Encode();
+    if (!image.ok()) return image.status();
+    files[name] = *std::move(image);
+  }
+  return files;
+}
+
+absl::Status Sac::Load(const std::map<std::string, std::string>& files) {
+  try {
+    const torch::NoGradGuard no_grad;
+    return LoadFiles(files);
+  } catch (const std::exception& e) {
+    return absl::InvalidArgumentError(absl::StrCat("cannot restore SAC: ", e.what()));
+  }
+}
+
+absl::Status Sac::LoadFiles(const std::map<std::string, std::string>& files) {
+  const absl::StatusOr<Safetensors> model = ParseFile(files, kModelFile);
+  if (!model.ok()) return InFile(kModelFile, model.status());
+  absl::Status status = actor_.parameters().Load("actor.", *model);
+  status.Update(critics_.parameters().Load("critic.", *model));
+  status.Update(target_critics_.parameters().Load("critic_target.", *model));
+  const absl::StatusOr<Tensor> log_alpha =
+      ReadTensor(*model, "log_alpha", log_alpha_.scalar_type(), {1});
+  status.Update(log_alpha.status());
+  if (!status.ok()) return InFile(kModelFile, status);
+  log_alpha_.copy_(*log_alpha);
+
+  const absl::StatusOr<Safetensors> optimizer = ParseFile(files, kOptimizerFile);
+  if (!optimizer.ok()) return InFile(kOptimizerFile, optimizer.status());
+  status.Update(actor_adam_.Load("actor.", *optimizer));
+  status.Update(critic_adam_.Load("critic.", *optimizer));
+  status.Update(alpha_adam_.Load("log_alpha.", *optimizer));
+  const absl::StatusOr<Tensor> updates = ReadTensor(*optimizer, "updates", torch::kInt64, {});
+  status.Update(updates.status());
+  if (!status.ok()) return InFile(kOptimizerFile, status);
+  updates_ = updates->item<int64_t>();
+
+  const absl::StatusOr<Safetensors> random = ParseFile(files, kRandomFile);
+  if (!random.ok()) return InFile(kRandomFile, random.status());
+  const absl::StatusOr<Tensor> state =
+      ReadTensor(*random, "generator", torch::kUInt8, generator_.get_state().sizes().vec());
+  if (!state.ok()) return InFile(kRandomFile, state.status());
+  generator_.set_state(*state);
+  return absl::OkStatus();
+}
+
+}  // namespace troupe

@@ -1,0 +1,77 @@
+#ifndef TROUPE_LEARNER_SAC_H_
+#define TROUPE_LEARNER_SAC_H_
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/layout.h"
+#include "learner/adam.h"
+#include "learner/algorithm.h"
+#include "learner/sac_networks.h"
+#include "learner/transitions.h"
+#include "proto/config.pb.h"
+
+namespace troupe {
+
+// Soft Actor-Critic with automatic temperature (Haarnoja et al., arXiv 1812.05905) and, by its
+// configuration, the variants of it with ensembles, dropout and many updates a step (REDQ, DroQ,
+// RLPD).  Not thread-safe.
+class Sac final : public Algorithm {
+ public:
+  struct Options {
+    proto::Sac config;
+    uint64_t seed = 1;
+    torch::TensorOptions tensors = torch::kFloat32;  // dtype and device of all networks
+  };
+
+  // INVALID_ARGUMENT: a layout that SAC cannot learn from.
+  static absl::StatusOr<std::unique_ptr<Sac>> Create(const Options& options, const Layout& layout);
+
+  // One update in the paper's order: critics, policy, temperature, targets.
+  void Step(const Transitions& b);
+
+  absl::Status Update(const WindowBatch& batch) override;
+  int64_t updates() const override { return updates_; }
+  std::map<std::string, double> Statistics() const override;
+  absl::StatusOr<std::string> EncodePolicy(const PolicyStamp& stamp) const override;
+  absl::StatusOr<std::map<std::string, std::string>> Save() const override;
+  absl::Status Load(const std::map<std::string, std::string>& files) override;
+
+  GaussianActor& actor() { return actor_; }
+  CriticEnsemble& critics() { return critics_; }
+  CriticEnsemble& target_critics() { return target_critics_; }
+  const torch::Tensor& log_alpha() const { return log_alpha_; }  // [1]
+
+ private:
+  Sac(const Options& options, TransitionReader reader, int64_t stride_bytes);
+
+  void ImproveCritics(const Transitions& b, const torch::Tensor& alpha);
+  // Returns log pi(a|s), [B], of the actions that it drew.
+  torch::Tensor ImproveActor(const Transitions& b, const torch::Tensor& alpha);
+  void ImproveTemperature(const torch::Tensor& log_pi);
+  torch::Tensor MinOfSubset(const torch::Tensor& q);
+  absl::Status LoadFiles(const std::map<std::string, std::string>& files);
+
+  const proto::Sac config_;
+  const double target_entropy_;  // nats
+  const TransitionReader reader_;
+  const int64_t stride_bytes_;
+  GaussianActor actor_;
+  CriticEnsemble critics_, target_critics_;
+  torch::Tensor log_alpha_;
+  Adam actor_adam_, critic_adam_, alpha_adam_;
+  at::Generator generator_;  // of all noise in updates
+  int64_t updates_ = 0;
+  // Of the last update; not read before somebody asks.
+  torch::Tensor q_loss_, actor_loss_, q_mean_, entropy_;
+};
+
+}  // namespace troupe
+
+#endif  // TROUPE_LEARNER_SAC_H_

@@ -1,0 +1,38 @@
+#include "learner/sac_networks.h"
+
+namespace troupe {
+
+GaussianActor::GaussianActor(const proto::Sac& config, int64_t observation_size,
+                             int64_t action_size, torch::TensorOptions options)
+    : action_size_(action_size),
+      log_std_min_(config.log_std_min()),
+      log_std_max_(config.log_std_max()),
+      shape_{.inputs = observation_size,
+             .outputs = 2 * action_size,
+             .ensemble = 0,
+             .spec = WithHiddenSizes(config.actor())},
+      parameters_(MlpParameters(shape_), options) {}
+
+ActionSample GaussianActor::Sample(const torch::Tensor& s, at::Generator& generator) const {
+  const torch::Tensor head = MlpForward(shape_, parameters_.trainable(), s, generator);
+  const torch::Tensor noise =
+      torch::empty({s.size(0), action_size_}, s.options()).normal_(0, 1, generator);
+  return SquashedGaussian(head, noise, log_std_min_, log_std_max_);
+}
+
+CriticEnsemble::CriticEnsemble(const proto::Sac& config, int64_t observation_size,
+                               int64_t action_size, torch::TensorOptions options)
+    : shape_{.inputs = observation_size + action_size,
+             .outputs = 1,
+             .ensemble = config.num_critics(),
+             .spec = WithHiddenSizes(config.critic())},
+      parameters_(MlpParameters(shape_), options) {}
+
+torch::Tensor CriticEnsemble::Forward(const std::vector<torch::Tensor>& parameters,
+                                      const torch::Tensor& s, const torch::Tensor& a,
+                                      at::Generator& generator) const {
+  const torch::Tensor x = torch::cat({s, a}, 1).expand({shape_.ensemble, -1, -1});
+  return MlpForward(shape_, parameters, x, generator).squeeze(2);
+}
+
+}  // namespace troupe

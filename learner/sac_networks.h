@@ -1,0 +1,66 @@
+#ifndef TROUPE_LEARNER_SAC_NETWORKS_H_
+#define TROUPE_LEARNER_SAC_NETWORKS_H_
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <optional>
+
+#include "common/flat_parameters.h"
+#include "common/mlp.h"
+#include "common/squashed_gaussian.h"
+#include "proto/config.pb.h"
+
+namespace troupe {
+
+// The squashed Gaussian policy pi of SAC.  Not thread-safe.
+class GaussianActor final {
+ public:
+  GaussianActor(const proto::Sac& config, int64_t observation_size, int64_t action_size,
+                torch::TensorOptions options);
+
+  FlatParameters& parameters() { return parameters_; }
+  const FlatParameters& parameters() const { return parameters_; }
+
+  // a ~ pi(.|s) with its log-probability; s: [B, observation_size].  Gradients reach the parameters
+  // unless gradient mode is off.
+  ActionSample Sample(const torch::Tensor& s, at::Generator& generator) const;
+
+ private:
+  const int64_t action_size_;
+  const double log_std_min_, log_std_max_;
+  const MlpShape shape_;
+  FlatParameters parameters_;
+};
+
+// An ensemble of E action-value functions Q_1 ... Q_E, computed as one.  Not thread-safe.
+class CriticEnsemble final {
+ public:
+  CriticEnsemble(const proto::Sac& config, int64_t observation_size, int64_t action_size,
+                 torch::TensorOptions options);
+
+  FlatParameters& parameters() { return parameters_; }
+  const FlatParameters& parameters() const { return parameters_; }
+
+  // All values, [E, B].  The generator is for dropout.
+  torch::Tensor Values(const torch::Tensor& s, const torch::Tensor& a,
+                       at::Generator& generator) const {
+    return Forward(parameters_.trainable(), s, a, generator);
+  }
+  // The same without gradients of the parameters; those of `a` remain.
+  torch::Tensor FrozenValues(const torch::Tensor& s, const torch::Tensor& a,
+                             at::Generator& generator) const {
+    return Forward(parameters_.frozen(), s, a, generator);
+  }
+
+ private:
+  torch::Tensor Forward(const std::vector<torch::Tensor>& parameters, const torch::Tensor& s,
+                        const torch::Tensor& a, at::Generator& generator) const;
+
+  const MlpShape shape_;
+  FlatParameters parameters_;
+};
+
+}  // namespace troupe
+
+#endif  // TROUPE_LEARNER_SAC_NETWORKS_H_
