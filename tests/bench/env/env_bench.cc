@@ -1,0 +1,98 @@
+// Steps per second of the vector environment with random actions, as a line of bench.jsonl.
+//   env_bench [--id HalfCheetah-v5] [--num_envs 64] [--num_threads 2] [--seconds 5]
+#include <fstream>
+#include <iostream>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/flags/flag.h"
+#include "absl/flags/parse.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "actor/env.h"
+#include "actor/vector_env.h"
+#include "nlohmann/json.hpp"
+
+ABSL_FLAG(std::string, id, "HalfCheetah-v5", "environment");
+ABSL_FLAG(int, num_envs, 64, "environments stepped together");
+ABSL_FLAG(int, num_threads, 2, "threads that step them");
+ABSL_FLAG(double, seconds, 5, "how long to measure, after a fifth of it to warm up");
+
+namespace troupe {
+namespace {
+
+// Such as "AMD EPYC 7763 x 2".
+std::string Machine() {
+  std::ifstream info("/proc/cpuinfo");
+  std::string model = "unknown processor";
+  for (std::string line; std::getline(info, line);) {
+    if (line.rfind("model name", 0) == 0) model = line.substr(line.find(": ") + 2);
+  }
+  return absl::StrCat(model, " x ", std::thread::hardware_concurrency());
+}
+
+// A few batches of actions, drawn before the clock starts.
+std::vector<std::vector<float>> RandomActions(const VectorEnv& envs) {
+  constexpr int kBatches = 64;
+  const EnvSpec& spec = envs.spec();
+  std::mt19937 engine(1);
+  std::uniform_real_distribution<double> unit;
+  std::vector<std::vector<float>> batches(kBatches);
+  for (auto& batch : batches) {
+    for (int i = 0; i < envs.num_envs() * spec.action_size; ++i) {
+      const int64_t j = i % spec.action_size;
+      const double u = unit(engine);
+      batch.push_back(static_cast<float>(spec.num_choices > 0
+                                             ? static_cast<int>(u * spec.num_choices)
+                                             : spec.action_low[j] +
+                                                   u * (spec.action_high[j] - spec.action_low[j])));
+    }
+  }
+  return batches;
+}
+
+// Steps until `duration` is over. Unit: environment steps per second.
+double StepsPerSecond(VectorEnv* envs, const std::vector<std::vector<float>>& actions,
+                      absl::Duration duration) {
+  const absl::Time start = absl::Now();
+  int64_t rounds = 0;
+  while (absl::Now() - start < duration) envs->Step(actions[rounds++ % actions.size()]);
+  return static_cast<double>(rounds * envs->num_envs()) /
+         absl::ToDoubleSeconds(absl::Now() - start);
+}
+
+int Run() {
+  proto::Environment config;
+  config.set_id(absl::GetFlag(FLAGS_id));
+  auto envs = VectorEnv::Make(config, DefaultAssetDir(), absl::GetFlag(FLAGS_num_envs),
+                              absl::GetFlag(FLAGS_num_threads), 1);
+  if (!envs.ok()) {
+    std::cerr << "env_bench: " << envs.status().message() << "\n";
+    return 2;
+  }
+  const auto actions = RandomActions(**envs);
+  const absl::Duration duration = absl::Seconds(absl::GetFlag(FLAGS_seconds));
+  (*envs)->Reset();
+  StepsPerSecond(envs->get(), actions, duration / 5);
+  const double value = StepsPerSecond(envs->get(), actions, duration);
+  std::cout << nlohmann::json{{"name", "actor.vector_env"},
+                              {"case",
+                               absl::StrCat(config.id(), "/", absl::GetFlag(FLAGS_num_envs))},
+                              {"value", value},
+                              {"unit", "steps/s"},
+                              {"threads", absl::GetFlag(FLAGS_num_threads)},
+                              {"machine", Machine()}}
+            << std::endl;
+  return 0;
+}
+
+}  // namespace
+}  // namespace troupe
+
+int main(int argc, char** argv) {
+  absl::ParseCommandLine(argc, argv);
+  return troupe::Run();
+}
