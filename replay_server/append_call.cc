@@ -1,0 +1,156 @@
+#include "replay_server/append_call.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/layout.h"
+
+namespace troupe {
+namespace {
+
+constexpr int kMaxStreamsAsked = 65536;
+// With more streams waiting for their ack than this, nothing is read until the writer has read
+// its replies.
+constexpr size_t kMaxAcksWaiting = 65536;
+
+}  // namespace
+
+AppendCall* AppendCall::Start(Shard* shard) {
+  std::shared_ptr<AppendCall> call(new AppendCall(shard));
+  call->Begin();
+  return call.get();
+}
+
+void AppendCall::Begin() {
+  absl::MutexLock lock(&mu_);
+  self_ = shared_from_this();
+  waiter_ = std::make_shared<Waiter>();
+  waiter_->wake = [weak = weak_from_this()] {
+    if (std::shared_ptr<AppendCall> call = weak.lock()) call->Wake();
+  };
+  if (absl::Status status = shard_->CheckServing(); !status.ok()) return End(status);
+  if (absl::Status status = shard_->calls().Add(self_); !status.ok()) return End(status);
+  StartRead(&request_);
+}
+
+void AppendCall::OnReadDone(bool ok) {
+  absl::MutexLock lock(&mu_);
+  if (ending_.has_value()) return;
+  if (!ok) return End(absl::OkStatus());  // the writer has said all
+  if (absl::Status status = table_ == nullptr ? HandleOpen() : HandleRows(); !status.ok()) {
+    return End(status);
+  }
+  read_due_ = true;
+  WriteNext();
+  ReadNext();
+}
+
+absl::Status AppendCall::HandleOpen() {
+  if (!request_.has_open() || request_.runs_size() > 0) {
+    return absl::InvalidArgumentError("the first request of Append holds `open` and no rows");
+  }
+  const proto::AppendOpen& open = request_.open();
+  if (open.streams_size() > kMaxStreamsAsked) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("asked for ", open.streams_size(), " streams, at most ", kMaxStreamsAsked));
+  }
+  absl::StatusOr<Layout> layout = Layout::FromProto(open.layout());
+  if (!layout.ok()) return layout.status();
+  absl::StatusOr<Table*> table = shard_->FindTable(open.table());
+  if (!table.ok()) return table.status();
+  if (absl::Status status = shard_->ClaimRun(open.run()); !status.ok()) return status;
+  if (absl::Status status = (*table)->Open(open.run(), *layout); !status.ok()) return status;
+  table_ = *table;
+  table_->CountAppendCall(1);
+  for (proto::StreamAck& ack : table_->Held(open.streams())) *reply_.add_acks() = std::move(ack);
+  reply_.set_window_bytes(shard_->options().append_window_bytes);
+  writing_ = true;
+  StartWrite(&reply_);
+  return absl::OkStatus();
+}
+
+absl::Status AppendCall::HandleRows() {
+  if (request_.has_open()) return absl::InvalidArgumentError("Append was opened twice");
+  runs_.clear();
+  for (const proto::RowRun& run : request_.runs()) {
+    runs_.push_back({run.stream(), run.first_row(), run.rows()});
+  }
+  absl::StatusOr<std::vector<proto::StreamAck>> acks =
+      table_->Append(runs_, shard_->snapshots().newest_version());
+  if (!acks.ok()) return acks.status();
+  for (const proto::StreamAck& ack : *acks) acks_[ack.stream()] = ack.held_rows();
+  return absl::OkStatus();
+}
+
+void AppendCall::ReadNext() {
+  if (!read_due_ || waiting_ || ending_.has_value() || acks_.size() > kMaxAcksWaiting) return;
+  waiting_ = !table_->AdmitWriterOrWait(waiter_);
+  if (waiting_) return;
+  read_due_ = false;
+  StartRead(&request_);
+}
+
+void AppendCall::Wake() {
+  absl::MutexLock lock(&mu_);
+  waiting_ = false;
+  ReadNext();
+}
+
+void AppendCall::WriteNext() {
+  if (writing_ || finished_) return;
+  if (!acks_.empty()) {
+    reply_.Clear();
+    for (const auto& [stream, held_rows] : acks_) {
+      proto::StreamAck* ack = reply_.add_acks();
+      ack->set_stream(stream);
+      ack->set_held_rows(held_rows);
+    }
+    acks_.clear();
+    writing_ = true;
+    StartWrite(&reply_);
+  } else if (ending_.has_value()) {
+    finished_ = true;
+    Finish(ToGrpc(*ending_));
+  }
+}
+
+void AppendCall::OnWriteDone(bool ok) {
+  absl::MutexLock lock(&mu_);
+  writing_ = false;
+  if (!ok) {
+    acks_.clear();
+    End(absl::CancelledError("the writer is gone"));
+    return;
+  }
+  WriteNext();
+  ReadNext();
+}
+
+void AppendCall::End(const absl::Status& status) {
+  if (!ending_.has_value()) ending_ = status;
+  WriteNext();
+}
+
+void AppendCall::OnCancel() {
+  absl::MutexLock lock(&mu_);
+  acks_.clear();
+  End(absl::CancelledError("the writer is gone"));
+}
+
+void AppendCall::Drain() {
+  absl::MutexLock lock(&mu_);
+  End(DrainingError());
+}
+
+void AppendCall::OnDone() {
+  shard_->calls().Remove(this);
+  std::shared_ptr<AppendCall> self;  // dies after the lock
+  absl::MutexLock lock(&mu_);
+  if (table_ != nullptr) {
+    table_->Forget(waiter_);
+    table_->CountAppendCall(-1);
+  }
+  self = std::move(self_);
+}
+
+}  // namespace troupe

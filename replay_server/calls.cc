@@ -1,0 +1,44 @@
+#include "replay_server/calls.h"
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+namespace troupe {
+
+absl::Status DrainingError() { return absl::UnavailableError("this shard is shutting down"); }
+
+grpc::Status ToGrpc(const absl::Status& status) {
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
+}
+
+absl::Status CallRegistry::Add(const std::shared_ptr<Call>& call) {
+  absl::MutexLock lock(&mu_);
+  if (draining_) return DrainingError();
+  if (calls_.size() >= static_cast<size_t>(max_calls_)) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(calls_.size(), " calls are open on this shard; max_streams is ", max_calls_));
+  }
+  calls_.emplace(call.get(), call);
+  return absl::OkStatus();
+}
+
+void CallRegistry::Remove(const Call* call) {
+  absl::MutexLock lock(&mu_);
+  calls_.erase(call);
+}
+
+void CallRegistry::DrainAll() {
+  std::vector<std::shared_ptr<Call>> calls;
+  {
+    absl::MutexLock lock(&mu_);
+    draining_ = true;
+    for (const auto& [raw, weak] : calls_) {
+      if (std::shared_ptr<Call> call = weak.lock()) calls.push_back(std::move(call));
+    }
+  }
+  for (const std::shared_ptr<Call>& call : calls) call->Drain();
+}
+
+}  // namespace troupe

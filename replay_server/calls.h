@@ -1,0 +1,48 @@
+#ifndef TROUPE_REPLAY_SERVER_CALLS_H_
+#define TROUPE_REPLAY_SERVER_CALLS_H_
+
+#include <memory>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "grpcpp/support/status.h"
+
+namespace troupe {
+
+// A streaming call under way.
+class Call {
+ public:
+  virtual ~Call() = default;
+  // Ends the call with UNAVAILABLE once what it has begun to send is sent.  Thread-safe.
+  virtual void Drain() = 0;
+};
+
+// All streaming calls of a shard, at most so many.  Thread-safe.
+class CallRegistry final {
+ public:
+  explicit CallRegistry(int max_calls) : max_calls_(max_calls) {}
+
+  // RESOURCE_EXHAUSTED: there are too many; UNAVAILABLE: draining.
+  absl::Status Add(const std::shared_ptr<Call>& call) ABSL_LOCKS_EXCLUDED(mu_);
+  void Remove(const Call* call) ABSL_LOCKS_EXCLUDED(mu_);
+  // Drains every call and refuses new ones from now on.
+  void DrainAll() ABSL_LOCKS_EXCLUDED(mu_);
+
+ private:
+  const int max_calls_;
+  absl::Mutex mu_;
+  bool draining_ ABSL_GUARDED_BY(mu_) = false;
+  absl::flat_hash_map<const Call*, std::weak_ptr<Call>> calls_ ABSL_GUARDED_BY(mu_);
+};
+
+// The text of every refusal while the shard shuts down.
+absl::Status DrainingError();
+
+// The same code and text.
+grpc::Status ToGrpc(const absl::Status& status);
+
+}  // namespace troupe
+
+#endif  // TROUPE_REPLAY_SERVER_CALLS_H_

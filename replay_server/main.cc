@@ -1,0 +1,106 @@
+// troupe-replay-server: one shard.
+#include <spdlog/spdlog.h>
+
+#include <string>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/flags/flag.h"
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "common/config.h"
+#include "common/program.h"
+#include "replay_server/server.h"
+#include "replay_server/shard_metrics.h"
+
+ABSL_FLAG(
+    std::string, listen, "",
+    "host:port to listen on, port 0: any free one; not set: the shard's address in the config");
+ABSL_FLAG(std::string, data_dir, "", "directory that holds the rows and the newest snapshot");
+ABSL_FLAG(int, shard_index, 0, "which of the config's shards this is");
+ABSL_FLAG(std::string, port_file, "", "file to write the port to once the shard serves");
+ABSL_FLAG(bool, health, false, "ask the shard at --listen whether it serves; exit 0 if it does");
+
+namespace troupe {
+namespace {
+
+absl::StatusOr<std::string> ListenAddress(const proto::Config& config) {
+  if (const std::string address = absl::GetFlag(FLAGS_listen); !address.empty()) return address;
+  const int index = absl::GetFlag(FLAGS_shard_index);
+  if (index >= 0 && index < config.shards_size()) return config.shards(index);
+  return absl::InvalidArgumentError(absl::StrCat("--listen is not set, and the config lists ",
+                                                 config.shards_size(), " shards, so none of index ",
+                                                 index));
+}
+
+absl::StatusOr<TableOptions> MakeTableOptions(const proto::Config& config,
+                                              const std::string& name) {
+  absl::StatusOr<proto::Table> table = EffectiveTable(config, name);
+  if (!table.ok()) return table.status();
+  TableOptions options;
+  options.name = name;
+  options.capacity_rows = table->capacity_rows();
+  options.window.length = table->window().length();
+  options.window.stride = table->window().stride();
+  options.window.start_at_final_rows = table->window().start_at_final_rows();
+  options.selector = table->selector();
+  options.max_times_sampled = static_cast<uint8_t>(table->max_times_sampled());
+  options.rate_limiter.min_size = table->rate_limiter().min_size();
+  options.rate_limiter.samples_per_insert = table->rate_limiter().samples_per_insert();
+  options.rate_limiter.slack = table->rate_limiter().slack();
+  options.rate_limiter.queue_length = table->rate_limiter().queue_length();
+  return options;
+}
+
+absl::StatusOr<ShardOptions> MakeShardOptions(const proto::Config& config) {
+  ShardOptions options;
+  options.data_dir = absl::GetFlag(FLAGS_data_dir);
+  if (options.data_dir.empty()) return absl::InvalidArgumentError("--data_dir is not set");
+  options.max_message_bytes = config.replay_server().max_message_bytes();
+  options.max_snapshot_bytes = config.replay_server().max_snapshot_bytes();
+  options.max_streams = config.replay_server().max_streams();
+  options.append_window_bytes = config.replay_server().append_window_bytes();
+  for (const proto::Table& table : config.tables()) {
+    absl::StatusOr<TableOptions> table_options = MakeTableOptions(config, table.name());
+    if (!table_options.ok()) return table_options.status();
+    options.tables.push_back(*table_options);
+  }
+  return options;
+}
+
+absl::Status Run(Program& program) {
+  absl::StatusOr<std::string> address = ListenAddress(program.config);
+  if (!address.ok()) return address.status();
+  if (absl::GetFlag(FLAGS_health)) return CheckHealth(*address, absl::Seconds(5));
+  if (absl::Status status = CheckPlaintext(*address); !status.ok()) return status;
+  absl::StatusOr<ShardOptions> options = MakeShardOptions(program.config);
+  if (!options.ok()) return options.status();
+  absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(*address, *options);
+  if (!server.ok()) {
+    // What is wrong with the disk or the port is no fault of usage.
+    return absl::IsInvalidArgument(server.status())
+               ? absl::FailedPreconditionError(server.status().message())
+               : server.status();
+  }
+  AddShardMetrics(&(*server)->shard(), &program.metrics);
+  const absl::Cleanup stop_metrics = [&program] { program.metrics.StopServing(); };
+  spdlog::info("serving {} on port {}", options->data_dir, (*server)->port());
+  if (const std::string port_file = absl::GetFlag(FLAGS_port_file); !port_file.empty()) {
+    const std::string text = absl::StrCat((*server)->port(), "\n");
+    if (absl::Status status = WriteFileAtomically(port_file, text); !status.ok()) return status;
+  }
+  program.stop.Wait();
+  spdlog::info("draining");
+  (*server)->Stop(absl::Milliseconds(program.config.replay_server().drain_ms()));
+  return absl::OkStatus();
+}
+
+}  // namespace
+}  // namespace troupe
+
+int main(int argc, char** argv) {
+  return troupe::RunProgram({"troupe-replay-server",
+                             "Holds one shard of the replay: takes rows from actors, gives windows "
+                             "to the learner and relays its snapshots."},
+                            argc, argv, troupe::Run);
+}

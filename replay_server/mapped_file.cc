@@ -1,0 +1,142 @@
+#include "replay_server/mapped_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/str_cat.h"
+
+namespace troupe {
+namespace {
+
+absl::Status NoSpace(const std::string& path, uint64_t size_bytes, uint64_t free_bytes) {
+  return absl::ResourceExhaustedError(absl::StrCat("cannot allocate ", size_bytes, " bytes for ",
+                                                   path, ": ", free_bytes,
+                                                   " bytes are free on its file system"));
+}
+
+uint64_t FreeBytes(int fd) {
+  struct statvfs info;
+  if (fstatvfs(fd, &info) != 0) return 0;
+  return uint64_t{info.f_bavail} * info.f_frsize;
+}
+
+absl::StatusOr<uint8_t*> Map(int fd, const std::string& path, uint64_t size_bytes) {
+  void* data = mmap(nullptr, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  if (data == MAP_FAILED) return FileError("cannot map", path, errno);
+  return static_cast<uint8_t*>(data);
+}
+
+// Allocates every byte of the file, holes of a sparse copy included.
+absl::Status Allocate(int fd, const std::string& path, uint64_t size_bytes) {
+  const int error = posix_fallocate(fd, 0, static_cast<off_t>(size_bytes));
+  if (error == ENOSPC) return NoSpace(path, size_bytes, FreeBytes(fd));
+  if (error != 0) {
+    return FileError(absl::StrCat("cannot allocate ", size_bytes, " bytes for"), path, error);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status FileError(const std::string& what, const std::string& path, int error_number) {
+  const std::string text = absl::StrCat(
+      what, " ", path, ": ", std::error_code(error_number, std::generic_category()).message());
+  switch (error_number) {
+    case ENOENT:
+      return absl::NotFoundError(text);
+    case EACCES:
+    case EPERM:
+    case EROFS:
+      return absl::PermissionDeniedError(text);
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+      return absl::ResourceExhaustedError(text);
+    default:
+      return absl::InternalError(text);
+  }
+}
+
+absl::StatusOr<MappedFile> MappedFile::Create(const std::string& path, uint64_t size_bytes) {
+  const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  if (fd < 0) return FileError("cannot create", path, errno);
+  absl::Cleanup close_file = [fd] { close(fd); };
+  absl::Cleanup remove_file = [&path] { unlink(path.c_str()); };
+  // Asked first, because posix_fallocate fills the disk before it fails.
+  if (const uint64_t free_bytes = FreeBytes(fd); free_bytes < size_bytes) {
+    return NoSpace(path, size_bytes, free_bytes);
+  }
+  if (absl::Status status = Allocate(fd, path, size_bytes); !status.ok()) return status;
+  absl::StatusOr<uint8_t*> data = Map(fd, path, size_bytes);
+  if (!data.ok()) return data.status();
+  std::move(remove_file).Cancel();
+  return MappedFile(*data, size_bytes);
+}
+
+absl::StatusOr<MappedFile> MappedFile::Open(const std::string& path) {
+  const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC);
+  if (fd < 0) return FileError("cannot open", path, errno);
+  absl::Cleanup close_file = [fd] { close(fd); };
+  struct stat info;
+  if (fstat(fd, &info) != 0) return FileError("cannot examine", path, errno);
+  if (info.st_size == 0) return absl::DataLossError(absl::StrCat(path, " is empty"));
+  const auto size_bytes = static_cast<uint64_t>(info.st_size);
+  if (absl::Status status = Allocate(fd, path, size_bytes); !status.ok()) return status;
+  absl::StatusOr<uint8_t*> data = Map(fd, path, size_bytes);
+  if (!data.ok()) return data.status();
+  return MappedFile(*data, size_bytes);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)),
+      size_bytes_(std::exchange(other.size_bytes_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_bytes_, other.size_bytes_);
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) munmap(data_, size_bytes_);
+}
+
+absl::StatusOr<DirectoryLock> DirectoryLock::Acquire(const std::string& directory) {
+  std::error_code error;
+  std::filesystem::create_directories(directory, error);
+  if (error) return FileError("cannot create directory", directory, error.value());
+  const std::string path = absl::StrCat(directory, "/LOCK");
+  const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (fd < 0) return FileError("cannot create", path, errno);
+  if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    const int error_number = errno;
+    close(fd);
+    if (error_number != EWOULDBLOCK) return FileError("cannot lock", path, error_number);
+    return absl::FailedPreconditionError(
+        absl::StrCat("data directory ", directory, " is in use by another replay server"));
+  }
+  return DirectoryLock(fd);
+}
+
+DirectoryLock::DirectoryLock(DirectoryLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+
+DirectoryLock& DirectoryLock::operator=(DirectoryLock&& other) noexcept {
+  std::swap(fd_, other.fd_);
+  return *this;
+}
+
+DirectoryLock::~DirectoryLock() {
+  if (fd_ >= 0) close(fd_);
+}
+
+}  // namespace troupe

@@ -1,0 +1,58 @@
+#ifndef TROUPE_REPLAY_SERVER_MAPPED_FILE_H_
+#define TROUPE_REPLAY_SERVER_MAPPED_FILE_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace troupe {
+
+// A file mapped read-write and shared: what was stored in it survives the death of the process.
+// Every byte is allocated on the file system beforehand, so a store never raises SIGBUS for want
+// of space.  Moving keeps data() where it is.
+class MappedFile final {
+ public:
+  // Makes `path` anew with `size_bytes` zeros.  RESOURCE_EXHAUSTED names the path, the bytes
+  // needed and the bytes free; nothing is left behind then.
+  static absl::StatusOr<MappedFile> Create(const std::string& path, uint64_t size_bytes);
+  // Maps the whole of an existing file.  NOT_FOUND: there is none.
+  static absl::StatusOr<MappedFile> Open(const std::string& path);
+
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  ~MappedFile();
+
+  uint8_t* data() const { return data_; }
+  uint64_t size_bytes() const { return size_bytes_; }
+
+ private:
+  MappedFile(uint8_t* data, uint64_t size_bytes) : data_(data), size_bytes_(size_bytes) {}
+
+  uint8_t* data_ = nullptr;
+  uint64_t size_bytes_ = 0;
+};
+
+// Holds a directory for one process until destruction, made if it is not there.
+class DirectoryLock final {
+ public:
+  // FAILED_PRECONDITION: another process holds it.
+  static absl::StatusOr<DirectoryLock> Acquire(const std::string& directory);
+
+  DirectoryLock(DirectoryLock&& other) noexcept;
+  DirectoryLock& operator=(DirectoryLock&& other) noexcept;
+  ~DirectoryLock();
+
+ private:
+  explicit DirectoryLock(int fd) : fd_(fd) {}
+
+  int fd_ = -1;
+};
+
+// "<what> <path>: <text of errno>" with the code that fits the error number.
+absl::Status FileError(const std::string& what, const std::string& path, int error_number);
+
+}  // namespace troupe
+
+#endif  // TROUPE_REPLAY_SERVER_MAPPED_FILE_H_

@@ -1,0 +1,203 @@
+#include "replay_server/row_log.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/crc32c.h"
+#include "common/layout.h"
+
+namespace troupe {
+namespace {
+
+// Streams that have no rows left are remembered up to this many beyond the number of blocks.
+constexpr uint64_t kMaxStreamsWithoutBlocks = 65536;
+
+// Keeps the compiler from moving stores across it.  That is enough: when a process is killed,
+// the stores of a prefix of its instructions are in the page cache, and the kernel adds none.
+void OrderStores() { std::atomic_signal_fence(std::memory_order_seq_cst); }
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<RowLog>> RowLog::Create(const std::string& path,
+                                                       const LogMetadata& metadata) {
+  absl::StatusOr<LogGeometry> geometry = ComputeGeometry(metadata);
+  if (!geometry.ok()) return geometry.status();
+  const std::string unfinished = absl::StrCat(path, ".tmp");
+  absl::StatusOr<MappedFile> file = MappedFile::Create(unfinished, geometry->file_bytes);
+  if (!file.ok()) return file.status();
+  const std::string header = EncodeFileHeader(metadata);
+  std::memcpy(file->data(), header.data(), header.size());
+  if (rename(unfinished.c_str(), path.c_str()) != 0) {
+    return FileError("cannot rename to", path, errno);
+  }
+  return std::unique_ptr<RowLog>(new RowLog(*std::move(file), metadata, *geometry));
+}
+
+absl::StatusOr<std::unique_ptr<RowLog>> RowLog::Recover(const std::string& path) {
+  absl::StatusOr<MappedFile> file = MappedFile::Open(path);
+  if (!file.ok()) return file.status();
+  absl::StatusOr<LogMetadata> metadata =
+      ParseFileHeader(absl::MakeConstSpan(file->data(), file->size_bytes()));
+  if (!metadata.ok()) {
+    return absl::Status(metadata.status().code(),
+                        absl::StrCat(path, ": ", metadata.status().message()));
+  }
+  absl::StatusOr<LogGeometry> geometry = ComputeGeometry(*metadata);
+  if (!geometry.ok()) return geometry.status();
+  std::unique_ptr<RowLog> log(new RowLog(*std::move(file), *metadata, *geometry));
+  const std::vector<LogCountsSlot> slots(log->counts_slots_, log->counts_slots_ + 2);
+  log->RecoverCounts(slots);
+  log->RecoverBlocks();
+  return log;
+}
+
+RowLog::RowLog(MappedFile file, LogMetadata metadata, const LogGeometry& geometry)
+    : file_(std::move(file)),
+      metadata_(std::move(metadata)),
+      counts_slots_(reinterpret_cast<LogCountsSlot*>(file_.data() + geometry.counts_offset)),
+      headers_(reinterpret_cast<BlockHeader*>(file_.data() + geometry.headers_offset)),
+      times_(file_.data() + geometry.times_offset),
+      row_bytes_(file_.data() + geometry.rows_offset),
+      row_counts_(metadata_.num_blocks, 0),
+      previous_(metadata_.num_blocks, kNoBlock),
+      next_(metadata_.num_blocks, kNoBlock) {}
+
+uint64_t RowLog::HeldRows(uint64_t stream) const {
+  const auto found = streams_.find(stream);
+  return found == streams_.end() ? 0 : found->second.held;
+}
+
+uint64_t RowLog::base_row(uint32_t block) const {
+  return headers_[block].first_row / kRowsPerBlock * kRowsPerBlock;
+}
+
+const uint8_t* RowLog::row(uint32_t block, uint32_t slot) const {
+  return row_bytes_ + (uint64_t{block} * kRowsPerBlock + slot) * metadata_.stride_bytes;
+}
+
+uint32_t RowLog::Victim(uint64_t stream) const {
+  const auto found = streams_.find(stream);
+  const bool has_room = found != streams_.end() && found->second.block != kNoBlock &&
+                        found->second.held % kRowsPerBlock != 0;
+  if (has_room) return kNoBlock;
+  const auto block = static_cast<uint32_t>(newest_generation_ % metadata_.num_blocks);
+  return row_counts_[block] > 0 ? block : kNoBlock;
+}
+
+void RowLog::Evict(uint32_t block) {
+  BlockHeader& header = headers_[block];
+  header.generation = 0;  // one store: the block is whole or empty
+  OrderStores();
+  rows_ -= row_counts_[block];
+  rows_evicted_ += row_counts_[block];
+  row_counts_[block] = 0;
+  if (next_[block] != kNoBlock) previous_[next_[block]] = kNoBlock;
+  if (previous_[block] != kNoBlock) next_[previous_[block]] = kNoBlock;
+  next_[block] = previous_[block] = kNoBlock;
+  const auto found = streams_.find(header.stream);
+  if (found == streams_.end()) return;
+  found->second.num_blocks--;
+  if (found->second.block == block) found->second.block = kNoBlock;
+}
+
+void RowLog::OpenBlock(uint64_t stream_id, Stream* stream) {
+  const auto block = static_cast<uint32_t>(newest_generation_ % metadata_.num_blocks);
+  BlockHeader& header = headers_[block];
+  header.generation = 0;
+  OrderStores();
+  header.slots[0] = header.slots[1] = {};
+  header.stream = stream_id;
+  header.first_row = stream->held;
+  header.finals = 0;
+  std::memset(times_ + uint64_t{block} * kRowsPerBlock, 0, kRowsPerBlock);
+  OrderStores();
+  header.generation = ++newest_generation_;
+  if (stream->block != kNoBlock) Link(stream->block, block);
+  stream->block = block;
+  stream->num_blocks++;
+  stream->newest = {};
+}
+
+void RowLog::Link(uint32_t before, uint32_t after) {
+  next_[before] = after;
+  previous_[after] = before;
+}
+
+StagedRows RowLog::Stage(uint64_t stream_id, absl::string_view rows) {
+  if (streams_.size() > num_blocks() + kMaxStreamsWithoutBlocks) ForgetStreamsWithoutBlocks();
+  Stream& stream = streams_[stream_id];
+  if (stream.block == kNoBlock || stream.held % kRowsPerBlock == 0) OpenBlock(stream_id, &stream);
+  StagedRows staged = {.stream = stream_id, .block = stream.block};
+  staged.first_slot = stream.held % kRowsPerBlock;
+  staged.count = static_cast<uint32_t>(
+      std::min<uint64_t>(rows.size() / stride_bytes(), kRowsPerBlock - staged.first_slot));
+  uint8_t* to = const_cast<uint8_t*>(row(staged.block, staged.first_slot));
+  std::memcpy(to, rows.data(), staged.count * stride_bytes());
+  for (uint32_t i = 0; i < staged.count; ++i) {
+    const bool is_final = IsFinal(ReadRowHeader(to + i * stride_bytes()).flags);
+    staged.finals |= uint64_t{is_final} << (staged.first_slot + i);
+  }
+  return staged;
+}
+
+void RowLog::Commit(const StagedRows& staged, const LogCounts& counts) {
+  Stream& stream = streams_[staged.stream];
+  BlockHeader& header = headers_[staged.block];
+  CommitSlot commit = {};
+  commit.row_count = stream.newest.row_count + staged.count;
+  commit.rows_crc32c = Crc32c(stream.newest.rows_crc32c, row(staged.block, staged.first_slot),
+                              staged.count * stride_bytes());
+  commit.sequence = stream.newest.sequence + 1;
+  WriteCounts(counts, header.generation, commit.row_count);
+  const uint32_t block_slot = header.first_row % kRowsPerBlock;
+  header.finals = (header.finals & SlotMask(block_slot, stream.newest.row_count)) | staged.finals;
+  commit.check = CommitCheck(header, commit);
+  CommitSlot& slot = header.slots[commit.sequence % 2];
+  slot.check = 0;
+  OrderStores();
+  slot.row_count = commit.row_count;
+  slot.rows_crc32c = commit.rows_crc32c;
+  slot.sequence = commit.sequence;
+  OrderStores();
+  slot.check = commit.check;
+  OrderStores();
+  stream.newest = commit;
+  stream.held += staged.count;
+  row_counts_[staged.block] = static_cast<uint8_t>(commit.row_count);
+  rows_ += staged.count;
+}
+
+void RowLog::CommitCounts(const LogCounts& counts) {
+  WriteCounts(counts, newest_counts_.generation, newest_counts_.row_count);
+}
+
+void RowLog::WriteCounts(const LogCounts& counts, uint64_t generation, uint32_t row_count) {
+  newest_counts_ = MakeCountsSlot(counts, generation, row_count, newest_counts_.sequence + 1);
+  LogCountsSlot& slot = counts_slots_[newest_counts_.sequence % 2];
+  // Written over the older slot: if it is cut short it does not verify, and the other one counts.
+  std::memcpy(&slot, &newest_counts_, sizeof(slot));
+  OrderStores();
+  counts_ = counts;
+}
+
+std::vector<uint32_t> RowLog::BlocksByAge() const {
+  std::vector<uint32_t> blocks;
+  for (uint32_t block = 0; block < num_blocks(); ++block) {
+    if (row_counts_[block] > 0) blocks.push_back(block);
+  }
+  std::sort(blocks.begin(), blocks.end(),
+            [this](uint32_t a, uint32_t b) { return generation(a) < generation(b); });
+  return blocks;
+}
+
+void RowLog::ForgetStreamsWithoutBlocks() {
+  absl::erase_if(streams_, [](const auto& entry) { return entry.second.num_blocks == 0; });
+}
+
+}  // namespace troupe

@@ -1,0 +1,127 @@
+#ifndef TROUPE_REPLAY_SERVER_ROW_LOG_H_
+#define TROUPE_REPLAY_SERVER_ROW_LOG_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "replay_server/mapped_file.h"
+#include "replay_server/row_log_format.h"
+
+namespace troupe {
+
+inline constexpr uint32_t kNoBlock = ~uint32_t{0};
+
+// Rows copied into place but not yet committed.
+struct StagedRows {
+  uint64_t stream = 0;
+  uint32_t block = kNoBlock;
+  uint32_t first_slot = 0;
+  uint32_t count = 0;
+  uint64_t finals = 0;  // bits of the staged slots that hold final rows
+};
+
+// The ring of blocks of one table in one mapped file.  The process may be killed at any
+// instruction: what Commit() returned from is there again after Recover().
+//
+// Not thread-safe: its table's mutex guards all but the bytes of committed rows, which do not
+// change until their block is evicted and may be read by anybody who prevents that.
+class RowLog final {
+ public:
+  // Makes `path` anew, all of it allocated.
+  static absl::StatusOr<std::unique_ptr<RowLog>> Create(const std::string& path,
+                                                        const LogMetadata& metadata);
+  // Reads `path`, verifies every committed row and drops blocks that do not verify.
+  static absl::StatusOr<std::unique_ptr<RowLog>> Recover(const std::string& path);
+
+  const LogMetadata& metadata() const { return metadata_; }
+  uint32_t num_blocks() const { return static_cast<uint32_t>(metadata_.num_blocks); }
+  uint64_t stride_bytes() const { return metadata_.stride_bytes; }
+  const LogCounts& counts() const { return counts_; }
+  uint64_t rows() const { return rows_; }
+  uint64_t rows_evicted() const { return rows_evicted_; }  // since the process began
+  uint64_t corrupt_blocks() const { return corrupt_blocks_; }
+  uint64_t num_streams() const { return streams_.size(); }
+
+  // Rows of the stream with smaller numbers than this are or were here; 0: unknown stream.
+  uint64_t HeldRows(uint64_t stream) const;
+
+  // --- Appending: while bytes are left { evict the victim, Stage, Commit }. ---
+  // The block that the next Stage() of `stream` needs emptied; kNoBlock: none.
+  uint32_t Victim(uint64_t stream) const;
+  void Evict(uint32_t block);
+  // Copies as many whole rows of `rows` as fit into the stream's block, at least one.
+  // REQUIRES: Victim(stream) == kNoBlock, rows.size() is a positive multiple of the stride.
+  StagedRows Stage(uint64_t stream, absl::string_view rows);
+  // Makes the last staged rows and `counts`, which include them, permanent together.
+  void Commit(const StagedRows& staged, const LogCounts& counts);
+  // Makes counts permanent that no rows go with.
+  void CommitCounts(const LogCounts& counts);
+
+  // --- Blocks. ---
+  uint32_t row_count(uint32_t block) const { return row_counts_[block]; }
+  // The row number of slot 0, stored or not.
+  uint64_t base_row(uint32_t block) const;
+  uint64_t first_row(uint32_t block) const { return headers_[block].first_row; }
+  uint64_t finals(uint32_t block) const { return headers_[block].finals; }
+  uint64_t generation(uint32_t block) const { return headers_[block].generation; }
+  // The blocks with the rows just before and just after; kNoBlock where they are not here.
+  uint32_t previous(uint32_t block) const { return previous_[block]; }
+  uint32_t next(uint32_t block) const { return next_[block]; }
+  const uint8_t* row(uint32_t block, uint32_t slot) const;
+  // How often the window that starts at the slot was sampled; 0 in a new block.
+  uint8_t& times_sampled(uint32_t block, uint32_t slot) {
+    return times_[uint64_t{block} * kRowsPerBlock + slot];
+  }
+  // Identifies a row for good.
+  uint64_t RowId(uint32_t block, uint32_t slot) const {
+    return generation(block) * kRowsPerBlock + slot;
+  }
+  // Blocks that hold rows, oldest first.
+  std::vector<uint32_t> BlocksByAge() const;
+
+ private:
+  struct Stream {
+    uint64_t held = 0;
+    uint32_t block = kNoBlock;  // the newest, unless it was evicted
+    uint32_t num_blocks = 0;
+    CommitSlot newest = {};  // of that block
+  };
+
+  RowLog(MappedFile file, LogMetadata metadata, const LogGeometry& geometry);
+  void OpenBlock(uint64_t stream_id, Stream* stream);
+  void WriteCounts(const LogCounts& counts, uint64_t generation, uint32_t row_count);
+  void RecoverBlocks();
+  void RecoverBlock(uint32_t block, const CommitSlot& committed);
+  void RecoverCounts(absl::Span<const LogCountsSlot> slots);
+  bool CommitHappened(const LogCountsSlot& slot) const;
+  void Link(uint32_t before, uint32_t after);
+  void ForgetStreamsWithoutBlocks();
+
+  MappedFile file_;
+  const LogMetadata metadata_;
+  LogCountsSlot* const counts_slots_;
+  BlockHeader* const headers_;
+  uint8_t* const times_;
+  uint8_t* const row_bytes_;
+
+  absl::flat_hash_map<uint64_t, Stream> streams_;
+  std::vector<uint8_t> row_counts_;
+  std::vector<uint32_t> previous_;
+  std::vector<uint32_t> next_;
+  uint64_t newest_generation_ = 0;
+  LogCounts counts_;
+  LogCountsSlot newest_counts_ = {};
+  uint64_t rows_ = 0;
+  uint64_t rows_evicted_ = 0;
+  uint64_t corrupt_blocks_ = 0;
+};
+
+}  // namespace troupe
+
+#endif  // TROUPE_REPLAY_SERVER_ROW_LOG_H_

@@ -1,0 +1,185 @@
+#include "replay_server/row_log_format.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "common/crc32c.h"
+
+namespace troupe {
+namespace {
+
+constexpr char kMagic[8] = {'T', 'R', 'O', 'U', 'P', 'E', 'R', 'L'};
+constexpr uint32_t kFormatVersion = 1;
+constexpr uint64_t kPartBytes = 4096;
+constexpr uint64_t kMaxMetadataBytes = uint64_t{1} << 28;
+constexpr uint64_t kMaxStrideBytes = uint64_t{1} << 28;
+constexpr uint64_t kMaxBlocks = uint64_t{1} << 31;
+constexpr uint64_t kMaxRowsBytes = uint64_t{1} << 50;
+
+uint64_t RoundUpToPart(uint64_t bytes) {
+  return (bytes + kPartBytes - 1) / kPartBytes * kPartBytes;
+}
+
+uint32_t FileCheck(const FileHeader& header, absl::string_view metadata) {
+  FileHeader unchecked = header;
+  unchecked.check = 0;
+  return Crc32c(Crc32c(0, &unchecked, sizeof(unchecked)), metadata.data(), metadata.size());
+}
+
+void AppendString(absl::string_view text, std::string* out) {
+  const auto size = static_cast<uint32_t>(text.size());
+  out->append(reinterpret_cast<const char*>(&size), sizeof(size));
+  out->append(text.data(), text.size());
+}
+
+bool TakeString(absl::string_view* bytes, std::string* out) {
+  uint32_t size;
+  if (bytes->size() < sizeof(size)) return false;
+  std::memcpy(&size, bytes->data(), sizeof(size));
+  bytes->remove_prefix(sizeof(size));
+  if (bytes->size() < size) return false;
+  out->assign(bytes->data(), size);
+  bytes->remove_prefix(size);
+  return true;
+}
+
+uint64_t EncodedMetadataBytes(const LogMetadata& metadata) {
+  return 3 * sizeof(uint32_t) + metadata.run.size() + metadata.table.size() +
+         metadata.layout.size();
+}
+
+}  // namespace
+
+absl::StatusOr<LogGeometry> ComputeGeometry(const LogMetadata& metadata) {
+  const uint64_t metadata_bytes = EncodedMetadataBytes(metadata);
+  if (metadata_bytes > kMaxMetadataBytes || metadata.stride_bytes < 16 ||
+      metadata.stride_bytes > kMaxStrideBytes || metadata.num_blocks < 1 ||
+      metadata.num_blocks > kMaxBlocks ||
+      metadata.num_blocks > kMaxRowsBytes / (kRowsPerBlock * metadata.stride_bytes)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "no row log can have ", metadata.num_blocks, " blocks of ", kRowsPerBlock, " rows of ",
+        metadata.stride_bytes, " bytes with ", metadata_bytes, " bytes of metadata"));
+  }
+  LogGeometry geometry;
+  geometry.stride_bytes = metadata.stride_bytes;
+  geometry.num_blocks = metadata.num_blocks;
+  geometry.counts_offset = RoundUpToPart(sizeof(FileHeader) + metadata_bytes);
+  geometry.headers_offset = geometry.counts_offset + RoundUpToPart(2 * sizeof(LogCountsSlot));
+  geometry.times_offset =
+      geometry.headers_offset + RoundUpToPart(metadata.num_blocks * sizeof(BlockHeader));
+  geometry.rows_offset = geometry.times_offset + RoundUpToPart(metadata.num_blocks * kRowsPerBlock);
+  geometry.file_bytes =
+      geometry.rows_offset + metadata.num_blocks * kRowsPerBlock * metadata.stride_bytes;
+  return geometry;
+}
+
+std::string EncodeFileHeader(const LogMetadata& metadata) {
+  std::string strings;
+  AppendString(metadata.run, &strings);
+  AppendString(metadata.table, &strings);
+  AppendString(metadata.layout, &strings);
+  FileHeader header = {};
+  std::memcpy(header.magic, kMagic, sizeof(kMagic));
+  header.format_version = kFormatVersion;
+  header.stride_bytes = metadata.stride_bytes;
+  header.num_blocks = metadata.num_blocks;
+  header.metadata_bytes = strings.size();
+  header.check = FileCheck(header, strings);
+  return absl::StrCat(absl::string_view(reinterpret_cast<const char*>(&header), sizeof(header)),
+                      strings);
+}
+
+absl::StatusOr<LogMetadata> ParseFileHeader(absl::Span<const uint8_t> file) {
+  FileHeader header;
+  if (file.size() < sizeof(header)) {
+    return absl::DataLossError(absl::StrCat(file.size(), " bytes are no row log"));
+  }
+  std::memcpy(&header, file.data(), sizeof(header));
+  if (std::memcmp(header.magic, kMagic, sizeof(kMagic)) != 0) {
+    return absl::DataLossError("no row log: it begins with other bytes");
+  }
+  if (header.format_version != kFormatVersion) {
+    return absl::UnimplementedError(absl::StrCat("row log of format ", header.format_version,
+                                                 "; this program reads format ", kFormatVersion));
+  }
+  if (header.metadata_bytes > file.size() - sizeof(header)) {
+    return absl::DataLossError("row log is cut off in its header");
+  }
+  absl::string_view strings(reinterpret_cast<const char*>(file.data()) + sizeof(header),
+                            header.metadata_bytes);
+  if (FileCheck(header, strings) != header.check) {
+    return absl::DataLossError("the row log's header does not match its checksum");
+  }
+  LogMetadata metadata;
+  metadata.stride_bytes = header.stride_bytes;
+  metadata.num_blocks = header.num_blocks;
+  if (!TakeString(&strings, &metadata.run) || !TakeString(&strings, &metadata.table) ||
+      !TakeString(&strings, &metadata.layout) || !strings.empty()) {
+    return absl::DataLossError("the row log's metadata is malformed");
+  }
+  absl::StatusOr<LogGeometry> geometry = ComputeGeometry(metadata);
+  if (!geometry.ok()) return geometry.status();
+  if (file.size() < geometry->file_bytes) {
+    return absl::DataLossError(absl::StrCat("row log has ", file.size(),
+                                            " bytes where its header says ", geometry->file_bytes));
+  }
+  return metadata;
+}
+
+LogCountsSlot MakeCountsSlot(const LogCounts& counts, uint64_t generation, uint32_t row_count,
+                             uint64_t sequence) {
+  LogCountsSlot slot = {counts, sequence, generation, row_count, 0};
+  slot.check = Crc32c(0, &slot, offsetof(LogCountsSlot, check));
+  return slot;
+}
+
+bool CountsSlotVerifies(const LogCountsSlot& slot) {
+  return slot.check == Crc32c(0, &slot, offsetof(LogCountsSlot, check));
+}
+
+uint64_t SlotMask(uint32_t first_slot, uint32_t count) {
+  if (count == 0) return 0;
+  return (~uint64_t{0} >> (kRowsPerBlock - count)) << first_slot;
+}
+
+uint32_t CommitCheck(const BlockHeader& header, const CommitSlot& slot) {
+  const uint32_t first_slot = header.first_row % kRowsPerBlock;
+  const uint32_t count = std::min(slot.row_count, kRowsPerBlock - first_slot);
+  const uint64_t covered[] = {
+      header.stream,
+      header.first_row,
+      header.generation,
+      header.finals & SlotMask(first_slot, count),
+      uint64_t{slot.row_count} << 32 | slot.rows_crc32c,
+      slot.sequence,
+  };
+  const uint32_t check = Crc32c(0, covered, sizeof(covered));
+  return check == 0 ? 1 : check;
+}
+
+BlockContents VerifyBlock(const BlockHeader& header, uint64_t block_index,
+                          const LogGeometry& geometry, const uint8_t* rows) {
+  BlockContents contents;
+  if (header.generation == 0) return contents;
+  const uint32_t first_slot = header.first_row % kRowsPerBlock;
+  const bool in_place = (header.generation - 1) % geometry.num_blocks == block_index;
+  const bool first_is_newer = header.slots[0].row_count >= header.slots[1].row_count;
+  for (const bool newer : {true, false}) {
+    const CommitSlot& slot = header.slots[newer == first_is_newer ? 0 : 1];
+    if (slot.check == 0) continue;
+    const bool sound = in_place && slot.check == CommitCheck(header, slot) && slot.row_count >= 1 &&
+                       slot.row_count <= kRowsPerBlock - first_slot;
+    if (sound && contents.committed.row_count > 0) continue;
+    if (sound && Crc32c(0, rows + first_slot * geometry.stride_bytes,
+                        slot.row_count * geometry.stride_bytes) == slot.rows_crc32c) {
+      contents.committed = slot;
+    } else {
+      contents.damaged = true;
+    }
+  }
+  return contents;
+}
+
+}  // namespace troupe

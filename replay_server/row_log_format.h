@@ -1,0 +1,126 @@
+#ifndef TROUPE_REPLAY_SERVER_ROW_LOG_FORMAT_H_
+#define TROUPE_REPLAY_SERVER_ROW_LOG_FORMAT_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+
+// A row log on disk, little-endian, each part at a multiple of 4096 bytes:
+//
+//   FileHeader, metadata      what the log is; written once
+//   two LogCountsSlots        counts, written in turn
+//   BlockHeader x num_blocks
+//   uint8 x num_blocks x 64   how often the window that starts at a row was sampled
+//   rows                      num_blocks x 64 x stride bytes
+//
+// Everything here is a pure function of bytes that may be damaged in any way.
+namespace troupe {
+
+// Row r of a stream lies at slot r % 64 of its block.
+inline constexpr uint32_t kRowsPerBlock = 64;
+
+// What a log is, fixed when it is made.
+struct LogMetadata {
+  std::string run;
+  std::string table;
+  std::string layout;  // serialized proto::Layout
+  uint64_t stride_bytes = 0;
+  uint64_t num_blocks = 0;
+};
+
+struct FileHeader {
+  char magic[8];
+  uint32_t format_version;
+  uint32_t check;  // CRC-32C of the rest of this struct and of the metadata
+  uint64_t stride_bytes;
+  uint64_t num_blocks;
+  uint64_t metadata_bytes;
+};
+static_assert(sizeof(FileHeader) == 40);
+
+// Where the parts lie. Unit: bytes from the start of the file.
+struct LogGeometry {
+  uint64_t stride_bytes = 0;
+  uint64_t num_blocks = 0;
+  uint64_t counts_offset = 0;
+  uint64_t headers_offset = 0;
+  uint64_t times_offset = 0;
+  uint64_t rows_offset = 0;
+  uint64_t file_bytes = 0;
+};
+
+// INVALID_ARGUMENT: sizes that no log can have.
+absl::StatusOr<LogGeometry> ComputeGeometry(const LogMetadata& metadata);
+
+// The first bytes of a file: header and metadata.
+std::string EncodeFileHeader(const LogMetadata& metadata);
+// DATA_LOSS: not a row log, damaged, or shorter than it says; UNIMPLEMENTED: another version.
+absl::StatusOr<LogMetadata> ParseFileHeader(absl::Span<const uint8_t> file);
+
+// Counts over the life of the log.
+struct LogCounts {
+  uint64_t env_steps = 0;
+  uint64_t inserted = 0;
+  uint64_t sampled = 0;
+  uint64_t rows_appended = 0;
+  uint64_t rows_duplicate = 0;
+};
+
+// Counts are written before the commit that they include, and name it: if the commit is not
+// there after a crash, the other slot is the truth.
+struct LogCountsSlot {
+  LogCounts counts;
+  uint64_t sequence;    // newer is larger; the slot is sequence % 2
+  uint64_t generation;  // the block of the newest commit; 0: none yet
+  uint32_t row_count;   // its rows after that commit
+  uint32_t check;       // CRC-32C of all above
+};
+static_assert(sizeof(LogCountsSlot) == 64);
+
+LogCountsSlot MakeCountsSlot(const LogCounts& counts, uint64_t generation, uint32_t row_count,
+                             uint64_t sequence);
+bool CountsSlotVerifies(const LogCountsSlot& slot);
+
+// Says that the first `row_count` rows of a block are stored.
+struct CommitSlot {
+  uint32_t row_count;
+  uint32_t rows_crc32c;  // of those rows
+  uint32_t sequence;     // number of the commit in the block, from 1; the slot is sequence % 2
+  uint32_t check;        // 0: being written, or never; else CommitCheck()
+};
+
+// `generation` numbers the blocks of a log in the order in which they were begun, from 1; block
+// g lies at index (g - 1) % num_blocks.  0: the block is empty.
+struct BlockHeader {
+  uint64_t stream;
+  uint64_t first_row;
+  uint64_t generation;
+  uint64_t finals;  // bit s: slot s holds a final row; bits of slots not committed mean nothing
+  CommitSlot slots[2];
+};
+static_assert(sizeof(BlockHeader) == 64);
+
+// Slots [first_slot, first_slot + count) as bits.  REQUIRES: first_slot + count <= 64.
+uint64_t SlotMask(uint32_t first_slot, uint32_t count);
+
+// Never 0.  Covers the slot and all that it vouches for in the header, and only that: final bits
+// of later rows may change without breaking it.
+uint32_t CommitCheck(const BlockHeader& header, const CommitSlot& slot);
+
+// What can be trusted of one block.
+struct BlockContents {
+  CommitSlot committed = {};  // row_count 0: nothing
+  bool damaged = false;       // something that was committed does not verify
+};
+
+// `rows` points at the 64 rows of the block, all of which are readable.
+BlockContents VerifyBlock(const BlockHeader& header, uint64_t block_index,
+                          const LogGeometry& geometry, const uint8_t* rows);
+
+}  // namespace troupe
+
+#endif  // TROUPE_REPLAY_SERVER_ROW_LOG_FORMAT_H_

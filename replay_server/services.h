@@ -1,0 +1,42 @@
+#ifndef TROUPE_REPLAY_SERVER_SERVICES_H_
+#define TROUPE_REPLAY_SERVER_SERVICES_H_
+
+#include "proto/replay.grpc.pb.h"
+#include "proto/weights.grpc.pb.h"
+#include "replay_server/shard.h"
+
+namespace troupe {
+
+// The wire's side of a shard: each method starts the call that does the work.  Thread-safe.
+class ReplayService final : public proto::Replay::CallbackService {
+ public:
+  explicit ReplayService(Shard* shard) : shard_(shard) {}
+
+  grpc::ServerBidiReactor<proto::AppendRequest, proto::AppendReply>* Append(
+      grpc::CallbackServerContext* context) override;
+  grpc::ServerBidiReactor<proto::SampleRequest, proto::SampleReply>* Sample(
+      grpc::CallbackServerContext* context) override;
+  grpc::ServerUnaryReactor* Describe(grpc::CallbackServerContext* context,
+                                     const proto::DescribeRequest* request,
+                                     proto::DescribeReply* reply) override;
+
+ private:
+  Shard* const shard_;
+};
+
+class WeightsService final : public proto::Weights::CallbackService {
+ public:
+  explicit WeightsService(Shard* shard) : shard_(shard) {}
+
+  grpc::ServerReadReactor<proto::SnapshotChunk>* Publish(grpc::CallbackServerContext* context,
+                                                         proto::PublishReply* reply) override;
+  grpc::ServerWriteReactor<proto::SnapshotChunk>* Subscribe(
+      grpc::CallbackServerContext* context, const proto::SubscribeRequest* request) override;
+
+ private:
+  Shard* const shard_;
+};
+
+}  // namespace troupe
+
+#endif  // TROUPE_REPLAY_SERVER_SERVICES_H_

@@ -1,0 +1,128 @@
+#include "replay_server/shard.h"
+
+#include <spdlog/spdlog.h>
+
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+namespace troupe {
+namespace {
+
+constexpr size_t kMaxRunBytes = 256;
+
+// Table names become file names.
+absl::Status CheckTableName(const std::string& name) {
+  bool ok = !name.empty() && name.size() <= 64;
+  for (const char c : name) ok = ok && (absl::ascii_isalnum(c) || c == '_' || c == '-');
+  if (ok) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("table name '", name, "': 1 to 64 letters, digits, '_' and '-' are allowed"));
+}
+
+}  // namespace
+
+Shard::Shard(const ShardOptions& options)
+    : options_(options),
+      calls_(options.max_streams),
+      snapshots_(absl::StrCat(options.data_dir, "/snapshot")) {}
+
+absl::Status Shard::Recover() {
+  absl::StatusOr<DirectoryLock> directory_lock = DirectoryLock::Acquire(options_.data_dir);
+  if (!directory_lock.ok()) return directory_lock.status();
+  directory_lock_ = *std::move(directory_lock);
+  if (absl::Status status = snapshots_.Recover(); !status.ok()) {
+    spdlog::error("snapshot dropped: {}", status.ToString());
+  }
+  std::string run;
+  if (SnapshotPtr snapshot = snapshots_.newest()) run = snapshot->run;
+  for (TableOptions table_options : options_.tables) {
+    if (absl::Status status = CheckTableName(table_options.name); !status.ok()) return status;
+    table_options.path = absl::StrCat(options_.data_dir, "/", table_options.name, ".rows");
+    absl::StatusOr<std::unique_ptr<Table>> table = Table::Make(table_options, &scheduler_);
+    if (!table.ok()) return table.status();
+    const std::string table_run = (*table)->run();
+    if (!run.empty() && !table_run.empty() && table_run != run) {
+      return absl::FailedPreconditionError(absl::StrCat("data directory ", options_.data_dir,
+                                                        " holds two runs, '", run, "' and '",
+                                                        table_run, "'"));
+    }
+    if (!table_run.empty()) run = table_run;
+    const proto::TableDescription found = (*table)->Describe();
+    spdlog::info("table '{}': {} rows recovered, {} corrupt blocks dropped", found.name(),
+                 found.rows(), found.corrupt_blocks());
+    tables_.push_back(*std::move(table));
+  }
+  {
+    absl::MutexLock lock(&mu_);
+    run_ = run;
+  }
+  State recovering = State::kRecovering;  // a drain meanwhile wins
+  state_.compare_exchange_strong(recovering, State::kServing);
+  return absl::OkStatus();
+}
+
+void Shard::Drain() {
+  state_ = State::kDraining;
+  calls_.DrainAll();
+}
+
+absl::Status Shard::CheckServing() const {
+  switch (state_.load()) {
+    case State::kRecovering:
+      return absl::UnavailableError("this shard is recovering its rows");
+    case State::kDraining:
+      return DrainingError();
+    case State::kServing:
+      break;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Shard::CheckRun(const std::string& run) const {
+  absl::MutexLock lock(&mu_);
+  if (run.empty() || run_.empty() || run == run_) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("this shard holds run '", run_, "', not '", run, "'"));
+}
+
+absl::Status Shard::ClaimRun(const std::string& run) {
+  if (run.empty() || run.size() > kMaxRunBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the name of a run has 1 to ", kMaxRunBytes, " bytes, not ", run.size()));
+  }
+  if (absl::Status status = CheckRun(run); !status.ok()) return status;
+  absl::MutexLock lock(&mu_);
+  if (run_.empty()) run_ = run;
+  if (run_ == run) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("this shard holds run '", run_, "', not '", run, "'"));
+}
+
+absl::StatusOr<Table*> Shard::FindTable(const std::string& name) const {
+  for (const std::unique_ptr<Table>& table : tables_) {
+    if (table->options().name == name) return table.get();
+  }
+  return absl::NotFoundError(absl::StrCat(
+      "no table '", name, "'; there are: ",
+      absl::StrJoin(tables_, ", ", [](std::string* out, const std::unique_ptr<Table>& table) {
+        absl::StrAppend(out, "'", table->options().name, "'");
+      })));
+}
+
+proto::DescribeReply Shard::Describe() const {
+  proto::DescribeReply reply;
+  {
+    absl::MutexLock lock(&mu_);
+    reply.set_run(run_);
+  }
+  for (const std::unique_ptr<Table>& table : tables_) *reply.add_tables() = table->Describe();
+  reply.set_snapshot_version(snapshots_.newest_version());
+  reply.set_max_epoch(snapshots_.max_epoch());
+  reply.set_ack_level("process");
+  return reply;
+}
+
+}  // namespace troupe

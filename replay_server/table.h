@@ -1,0 +1,175 @@
+#ifndef TROUPE_REPLAY_SERVER_TABLE_H_
+#define TROUPE_REPLAY_SERVER_TABLE_H_
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <list>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/random/random.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/types/span.h"
+#include "common/layout.h"
+#include "proto/config.pb.h"
+#include "proto/replay.pb.h"
+#include "replay_server/rate_limiter.h"
+#include "replay_server/row_log.h"
+#include "replay_server/scheduler.h"
+#include "replay_server/selectors/interface.h"
+#include "replay_server/window_cutter.h"
+
+namespace troupe {
+
+struct TableOptions {
+  std::string name;
+  std::string path;  // of the row log
+  uint64_t capacity_rows = 0;
+  WindowRule window;
+  proto::SelectorKind selector = proto::UNIFORM;
+  uint8_t max_times_sampled = 0;  // 0: no limit
+  RateLimiterOptions rate_limiter;
+};
+
+// Consecutive packed rows of one stream, as they came.
+struct RowRunView {
+  uint64_t stream = 0;
+  uint64_t first_row = 0;
+  absl::string_view rows;
+};
+
+struct SampleQuery {
+  uint64_t num_windows = 0;     // 0: only the counts ...
+  uint64_t inserted_above = 0;  // ... once more windows than this were inserted here
+};
+
+struct SampleBatch {
+  std::string windows;
+  std::vector<uint64_t> row_ids;
+  std::vector<float> probabilities;
+  double mass = 0;
+  LogCounts counts;
+};
+
+// A call that may have to wait.  `wake` is posted to the scheduler once for each time the call was
+// told to wait, and must not keep the call alive.
+struct Waiter {
+  std::function<void()> wake;
+  // The table's, under its mutex.
+  SampleQuery query = {};
+  std::optional<std::chrono::steady_clock::time_point> since = {};
+};
+using WaiterPtr = std::shared_ptr<Waiter>;
+
+// A row log, a window rule, a selector and a rate limiter.
+//
+// Thread-safe; nothing waits in here but for the mutex, which is never held while windows are
+// copied out.  Not made until the first actor brings the layout: the row log.
+class Table final {
+ public:
+  // Recovers the row log if there is one.  FAILED_PRECONDITION: it was made with another capacity.
+  static absl::StatusOr<std::unique_ptr<Table>> Make(const TableOptions& options,
+                                                     Scheduler* scheduler);
+
+  const TableOptions& options() const { return options_; }
+  // The run whose rows are in the log; empty before there is a log.
+  std::string run() const ABSL_LOCKS_EXCLUDED(mu_);
+
+  // Makes the log for this layout, or checks that it is the log's.
+  absl::Status Open(const std::string& run, const Layout& layout) ABSL_LOCKS_EXCLUDED(mu_);
+  // FAILED_PRECONDITION: this layout could not be opened.  OK before there is a log.
+  absl::Status CheckLayout(const Layout& layout) const ABSL_LOCKS_EXCLUDED(mu_);
+
+  std::vector<proto::StreamAck> Held(absl::Span<const uint64_t> streams) const
+      ABSL_LOCKS_EXCLUDED(mu_);
+  // Stores what is new of all runs, or nothing of any: INVALID_ARGUMENT, or FAILED_PRECONDITION
+  // for a gap.  Returns what is held of each stream named.  REQUIRES: Open() was OK.
+  absl::StatusOr<std::vector<proto::StreamAck>> Append(absl::Span<const RowRunView> runs,
+                                                       uint64_t newest_version)
+      ABSL_LOCKS_EXCLUDED(mu_);
+
+  // True: the writer may write; false: `writer` was told to wait.
+  bool AdmitWriterOrWait(const WaiterPtr& writer) ABSL_LOCKS_EXCLUDED(mu_);
+  // True: `batch` is filled; false: `sampler` was told to wait.
+  bool SampleOrWait(const SampleQuery& query, const WaiterPtr& sampler, SampleBatch* batch)
+      ABSL_LOCKS_EXCLUDED(mu_);
+  // A waiter that is given up.
+  void Forget(const WaiterPtr& waiter) ABSL_LOCKS_EXCLUDED(mu_);
+  // An answer without windows.
+  SampleBatch Counts() const ABSL_LOCKS_EXCLUDED(mu_);
+  // What a learner knows of the other shards.
+  void NoteOthers(uint64_t inserted, uint64_t sampled) ABSL_LOCKS_EXCLUDED(mu_);
+  // Size of one window; 0 before there is a log. Unit: bytes.
+  uint64_t window_bytes() const ABSL_LOCKS_EXCLUDED(mu_);
+
+  // Calls that begin (1) and end (-1), for descriptions.
+  void CountAppendCall(int change) { append_calls_ += change; }
+  void CountSampleCall(int change) { sample_calls_ += change; }
+  proto::TableDescription Describe() const ABSL_LOCKS_EXCLUDED(mu_);
+
+ private:
+  // Bytes of rows that lie together.
+  struct Segment {
+    const uint8_t* data;
+    size_t size_bytes;
+  };
+
+  Table(const TableOptions& options, Scheduler* scheduler);
+  void Adopt(std::unique_ptr<RowLog> log) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status CheckRuns(absl::Span<const RowRunView> runs) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Store(RowRunView run, uint64_t newest_version) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void NoteVersions(const StagedRows& staged, uint64_t newest_version)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void EvictBlock(uint32_t block) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void AddWindows(uint32_t block, uint64_t mask) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void RemoveWindows(uint32_t block) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool CountSampled(const Selection& selection) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  std::vector<Selection> Select(uint64_t n) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void AddSegments(const Selection& selection, std::vector<Segment>* segments) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  LimiterCounts CountsOfAll() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  std::string WhyWaits(const SampleQuery& query) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool Admits(const SampleQuery& query) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void WakeAdmitted() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  std::string DescribeWaiters(const std::list<WaiterPtr>& waiters, absl::string_view who,
+                              const std::string& why) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  const TableOptions options_;
+  const WindowCutter cutter_;
+  const RateLimiter limiter_;
+  const bool tracks_times_;  // are windows counted by how often they were sampled?
+  Scheduler* const scheduler_;
+  std::atomic<int> append_calls_{0};  // atomic: counted by calls on any thread
+  std::atomic<int> sample_calls_{0};  // likewise
+
+  mutable absl::Mutex mu_;
+  std::unique_ptr<RowLog> log_ ABSL_GUARDED_BY(mu_);
+  std::optional<Layout> layout_ ABSL_GUARDED_BY(mu_);
+  std::unique_ptr<Selector> selector_ ABSL_GUARDED_BY(mu_);
+  absl::BitGen random_ ABSL_GUARDED_BY(mu_);
+  // Windows being copied out, by the block they start in: it is not evicted meanwhile.  Atomic,
+  // so that the copier need not take the mutex, which the evicter holds while it waits.
+  std::unique_ptr<std::atomic<uint32_t>[]> pins_ ABSL_GUARDED_BY(mu_);
+  uint64_t unsampled_ ABSL_GUARDED_BY(mu_) = 0;   // windows in the selector never sampled
+  uint64_t draws_left_ ABSL_GUARDED_BY(mu_) = 0;  // until all windows reach max_times_sampled
+  uint64_t others_inserted_ ABSL_GUARDED_BY(mu_) = 0;
+  uint64_t others_sampled_ ABSL_GUARDED_BY(mu_) = 0;
+  uint64_t version_lag_sum_ ABSL_GUARDED_BY(mu_) = 0;
+  uint64_t version_lag_rows_ ABSL_GUARDED_BY(mu_) = 0;
+  std::vector<BlockMask> completed_ ABSL_GUARDED_BY(mu_);  // scratch
+  std::list<WaiterPtr> writers_ ABSL_GUARDED_BY(mu_);
+  std::list<WaiterPtr> samplers_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace troupe
+
+#endif  // TROUPE_REPLAY_SERVER_TABLE_H_

@@ -1,0 +1,235 @@
+// The half of Table that learners see: sampling, and calls that wait.
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "replay_server/table.h"
+
+namespace troupe {
+
+LimiterCounts Table::CountsOfAll() const {
+  LimiterCounts counts = {others_inserted_, others_sampled_, unsampled_};
+  if (log_ == nullptr) return counts;
+  counts.inserted += log_->counts().inserted;
+  counts.sampled += log_->counts().sampled;
+  return counts;
+}
+
+std::string Table::WhyWaits(const SampleQuery& query) const {
+  if (log_ == nullptr) return "the first actor: there are no rows yet";
+  if (query.num_windows == 0) {
+    if (log_->counts().inserted > query.inserted_above) return "";
+    return absl::StrCat("more than ", query.inserted_above, " windows inserted; there are ",
+                        log_->counts().inserted);
+  }
+  if (std::string why = limiter_.WhySampleWaits(query.num_windows, CountsOfAll()); !why.empty()) {
+    return why;
+  }
+  const auto wanted = static_cast<int64_t>(query.num_windows);
+  const int64_t available =
+      options_.max_times_sampled == 0
+          ? selector_->MaxBatch()
+          : std::min(selector_->MaxBatch(), static_cast<int64_t>(draws_left_));
+  if (wanted <= available) return "";
+  return absl::StrCat("windows: ", wanted, " wanted, ", available, " selectable on this shard");
+}
+
+bool Table::Admits(const SampleQuery& query) const {
+  if (log_ == nullptr) return false;
+  if (query.num_windows == 0) return log_->counts().inserted > query.inserted_above;
+  const auto wanted = static_cast<int64_t>(query.num_windows);
+  return limiter_.SampleFits(query.num_windows, CountsOfAll()) && wanted <= selector_->MaxBatch() &&
+         (options_.max_times_sampled == 0 || query.num_windows <= draws_left_);
+}
+
+// Counts one more sampling of a window; false if it has had its number already.
+bool Table::CountSampled(const Selection& selection) {
+  uint8_t& times = log_->times_sampled(selection.block, selection.slot);
+  const uint8_t max_times = options_.max_times_sampled;
+  if (max_times > 0 && times >= max_times) return false;
+  if (times == 0) unsampled_--;
+  if (times < 255) times++;
+  if (max_times > 0) {
+    draws_left_--;
+    if (times == max_times) selector_->Remove(selection.block, uint64_t{1} << selection.slot);
+  }
+  return true;
+}
+
+// REQUIRES: Admits() n windows.
+std::vector<Selection> Table::Select(uint64_t n) {
+  std::vector<Selection> selections;
+  selections.reserve(n);
+  if (!tracks_times_) {
+    selector_->Select(static_cast<int64_t>(n), random_, &selections);
+    return selections;
+  }
+  std::vector<Selection> drawn;
+  while (selections.size() < n) {
+    // A window drawn twice may have reached its limit the first time: then another is drawn.
+    drawn.clear();
+    selector_->Select(static_cast<int64_t>(n - selections.size()), random_, &drawn);
+    for (const Selection& selection : drawn) {
+      if (CountSampled(selection)) selections.push_back(selection);
+    }
+  }
+  return selections;
+}
+
+void Table::AddSegments(const Selection& selection, std::vector<Segment>* segments) const {
+  uint32_t block = selection.block;
+  uint32_t slot = selection.slot;
+  for (uint32_t rest = options_.window.length; rest > 0;) {
+    const uint32_t count = std::min(rest, kRowsPerBlock - slot);
+    segments->push_back({log_->row(block, slot), count * log_->stride_bytes()});
+    rest -= count;
+    slot = 0;
+    block = log_->next(block);
+  }
+}
+
+bool Table::SampleOrWait(const SampleQuery& query, const WaiterPtr& sampler, SampleBatch* batch) {
+  std::vector<Selection> selections;
+  std::vector<Segment> segments;
+  std::atomic<uint32_t>* pins = nullptr;
+  uint64_t window_bytes = 0;
+  {
+    absl::MutexLock lock(&mu_);
+    if (!Admits(query)) {
+      sampler->query = query;
+      if (!sampler->since.has_value()) sampler->since = std::chrono::steady_clock::now();
+      samplers_.push_back(sampler);
+      return false;
+    }
+    sampler->since.reset();
+    if (query.num_windows > 0) {
+      selections = Select(query.num_windows);
+      pins = pins_.get();
+      window_bytes = options_.window.length * log_->stride_bytes();
+      for (const Selection& selection : selections) {
+        batch->row_ids.push_back(log_->RowId(selection.block, selection.slot));
+        batch->probabilities.push_back(selection.probability);
+        AddSegments(selection, &segments);
+        pins[selection.block].fetch_add(1, std::memory_order_relaxed);
+      }
+      LogCounts counts = log_->counts();
+      counts.sampled += query.num_windows;
+      log_->CommitCounts(counts);
+      WakeAdmitted();
+    }
+    batch->mass = selector_->Mass();
+    batch->counts = log_->counts();
+  }
+  batch->windows.resize(selections.size() * window_bytes);
+  char* to = batch->windows.data();
+  for (const Segment& segment : segments) {
+    std::memcpy(to, segment.data, segment.size_bytes);
+    to += segment.size_bytes;
+  }
+  for (const Selection& selection : selections) {
+    if (pins[selection.block].fetch_sub(1, std::memory_order_release) == 1) {
+      pins[selection.block].notify_all();
+    }
+  }
+  return true;
+}
+
+bool Table::AdmitWriterOrWait(const WaiterPtr& writer) {
+  absl::MutexLock lock(&mu_);
+  if (limiter_.WritersMayWrite(CountsOfAll())) {
+    writer->since.reset();
+    return true;
+  }
+  if (!writer->since.has_value()) writer->since = std::chrono::steady_clock::now();
+  writers_.push_back(writer);
+  return false;
+}
+
+void Table::Forget(const WaiterPtr& waiter) {
+  absl::MutexLock lock(&mu_);
+  writers_.remove(waiter);
+  samplers_.remove(waiter);
+}
+
+void Table::WakeAdmitted() {
+  if (!writers_.empty() && limiter_.WritersMayWrite(CountsOfAll())) {
+    for (const WaiterPtr& writer : writers_) scheduler_->Post(writer->wake);
+    writers_.clear();
+  }
+  samplers_.remove_if([this](const WaiterPtr& sampler) {
+    mu_.AssertHeld();
+    if (!Admits(sampler->query)) return false;
+    scheduler_->Post(sampler->wake);
+    return true;
+  });
+}
+
+SampleBatch Table::Counts() const {
+  absl::MutexLock lock(&mu_);
+  SampleBatch batch;
+  if (log_ == nullptr) return batch;
+  batch.mass = selector_->Mass();
+  batch.counts = log_->counts();
+  return batch;
+}
+
+void Table::NoteOthers(uint64_t inserted, uint64_t sampled) {
+  absl::MutexLock lock(&mu_);
+  if (inserted <= others_inserted_ && sampled <= others_sampled_) return;
+  others_inserted_ = std::max(others_inserted_, inserted);
+  others_sampled_ = std::max(others_sampled_, sampled);
+  WakeAdmitted();
+}
+
+uint64_t Table::window_bytes() const {
+  absl::MutexLock lock(&mu_);
+  return log_ == nullptr ? 0 : options_.window.length * log_->stride_bytes();
+}
+
+std::string Table::DescribeWaiters(const std::list<WaiterPtr>& waiters, absl::string_view who,
+                                   const std::string& why) const {
+  if (waiters.empty()) return "";
+  auto first = std::chrono::steady_clock::time_point::max();
+  for (const WaiterPtr& waiter : waiters) first = std::min(first, *waiter->since);
+  const absl::Duration waited = absl::FromChrono(std::chrono::steady_clock::now() - first);
+  return absl::StrCat(waiters.size(), " ", who, ", the first for ",
+                      absl::FormatDuration(absl::Floor(waited, absl::Milliseconds(1))), ": ", why);
+}
+
+proto::TableDescription Table::Describe() const {
+  absl::MutexLock lock(&mu_);
+  proto::TableDescription description;
+  description.set_name(options_.name);
+  description.set_window_length(options_.window.length);
+  description.set_window_stride(options_.window.stride);
+  description.set_selector(proto::SelectorKind_Name(options_.selector));
+  description.set_capacity_rows(options_.capacity_rows);
+  description.set_append_calls(append_calls_);
+  description.set_sample_calls(sample_calls_);
+  description.set_version_lag_sum(version_lag_sum_);
+  description.set_version_lag_rows(version_lag_rows_);
+  description.set_writers_wait_for(
+      DescribeWaiters(writers_, "writing", limiter_.WhyWritersWait(CountsOfAll())));
+  if (!samplers_.empty()) {
+    description.set_samplers_wait_for(
+        DescribeWaiters(samplers_, "sampling", WhyWaits(samplers_.front()->query)));
+  }
+  if (log_ == nullptr) return description;
+  const LogCounts& counts = log_->counts();
+  *description.mutable_layout() = layout_->proto();
+  description.set_rows(log_->rows());
+  description.set_rows_appended(counts.rows_appended);
+  description.set_rows_evicted(counts.rows_appended - log_->rows());
+  description.set_rows_duplicate(counts.rows_duplicate);
+  description.set_mass(selector_->Mass());
+  description.mutable_counts()->set_env_steps(counts.env_steps);
+  description.mutable_counts()->set_inserted(counts.inserted);
+  description.mutable_counts()->set_sampled(counts.sampled);
+  description.set_corrupt_blocks(log_->corrupt_blocks());
+  return description;
+}
+
+}  // namespace troupe
