@@ -78,7 +78,13 @@ void Append(std::vector<std::string> more, std::vector<std::string>& faults) {
   for (std::string& fault : more) faults.push_back(std::move(fault));
 }
 
+// Writes out what identifies a run, so that a stored configuration keeps it should a default
+// change.
 void FillIn(proto::Config& config) {
+  config.set_run(config.run());
+  config.set_seed(config.seed());
+  config.set_total_env_steps(config.total_env_steps());
+  config.mutable_environment()->set_id(config.environment().id());
   if (config.tables_size() == 0) config.add_tables();
   if (config.learner().algorithm_case() == proto::Learner::ALGORITHM_NOT_SET) {
     config.mutable_learner()->mutable_sac();

@@ -18,7 +18,7 @@ namespace troupe {
 // Reads `path` (protobuf text format; an empty path is an empty file) and lays `sets` on top, in
 // order.  A set is "learner.sac.gamma=0.98", "tables[0].capacity_rows=5000", "tables.name=x" (the
 // only element, made if there is none), "shards+=host:port" (append), "shards=a:1,b:2" (replace).
-// A configuration without tables gets one with the defaults.
+// A configuration without tables gets one with the defaults, one without algorithm gets SAC.
 //
 // NOT_FOUND or PERMISSION_DENIED name the file.  INVALID_ARGUMENT holds one line per fault, all
 // faults at once.

@@ -31,6 +31,8 @@ ABSL_FLAG(bool, metrics_optional, false,
           "A metrics port that cannot be opened is a warning, not an error.");
 ABSL_FLAG(std::string, log_level, "info", "trace, debug, info, warning, error or off.");
 ABSL_FLAG(bool, log_json, false, "Log lines are JSON.");
+ABSL_FLAG(bool, print_config, false,
+          "Check the configuration, print it with every --set applied, and exit.");
 ABSL_FLAG(bool, insecure, false, "Allow plaintext connections beyond this machine.");
 
 namespace troupe {
@@ -111,6 +113,10 @@ absl::Status RunBody(const ProgramSpec& spec, const CommandLine& command_line,
   RaiseOpenFileLimit();
   absl::StatusOr<proto::Config> config = LoadConfig(absl::GetFlag(FLAGS_config), command_line.sets);
   if (!config.ok()) return absl::InvalidArgumentError(config.status().message());
+  if (absl::GetFlag(FLAGS_print_config)) {
+    std::fputs(PrintConfig(*config).c_str(), stdout);
+    return absl::OkStatus();
+  }
   Metrics metrics(spec.name);
   if (status = ServeMetrics(metrics); !status.ok()) return status;
   Program program{spec.name, *std::move(config), stop, metrics};

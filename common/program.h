@@ -55,7 +55,7 @@ struct ProgramSpec {
 //     return troupe::RunProgram({"troupe-actor", "Steps ..."}, argc, argv, Run);
 //   }
 // Parses flags (those that the program defines by ABSL_FLAG in its main.cc and the common ones:
-// --config, --set, --metrics_port, --metrics_port_file, --log_level, --log_json, --insecure),
+// --config, --set, --print_config, --metrics_port, --log_level, --insecure and so on; see --help),
 // answers --help and --version, sets up logging, signals, the limit of open files and the
 // exposition of metrics, and calls `body`.
 //
