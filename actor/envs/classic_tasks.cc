@@ -84,10 +84,7 @@ StepResult StepMountainCar(const proto::Environment& options, double action, Cla
   constexpr double kMinX = -1.2, kMaxX = 0.6, kMaxSpeed = 0.07, kGoal = 0.45, kPower = 0.0015;
   auto& [x, velocity, unused1, unused2] = *state;
   const double force = std::min(std::max(action, -1.0), 1.0);
-  // A state in float32 (any but a drawn one) is tripled in float32.
-  const bool single = x == ToFloat32(x) && velocity == ToFloat32(velocity);
-  const double tripled = single ? ToFloat32(3 * x) : 3 * x;
-  velocity += force * kPower - 0.0025 * std::cos(tripled);
+  velocity += force * kPower - 0.0025 * std::cos(ToFloat32(3 * x));
   velocity = std::clamp(velocity, -kMaxSpeed, kMaxSpeed);
   x = std::clamp(x + velocity, kMinX, kMaxX);
   if (x == kMinX && velocity < 0) velocity = 0;
