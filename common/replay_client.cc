@@ -188,9 +188,14 @@ int64_t ReplayClient::Impl::NumAsked() const {
   return asked;
 }
 
+// Before that, batches would be drawn from the first shards to answer alone.
+bool ReplayClient::Impl::AllTried() const {
+  return std::all_of(lanes_.begin(), lanes_.end(), [](const Lane& lane) { return lane.tried; });
+}
+
 // Asks for all that may be asked for now.
 void ReplayClient::Impl::Advance() {
-  if (!prefetching_ || stopped_ || !permanent_.ok()) return;
+  if (!prefetching_ || !AllTried() || stopped_ || !permanent_.ok()) return;
   PlaceOrphans();
   bool starved = !orphans_.empty();
   while (!starved && std::ssize(batches_) < options_.prefetch_batches) {

@@ -108,6 +108,7 @@ void ReplayClient::Impl::Learn(Lane& lane, const proto::SampleReply& reply) {
   known.set_sampled(std::max(known.sampled(), now.sampled()));
   if (lane.up || lane.ending) return;
   lane.up = true;
+  lane.tried = true;
   lane.backoff.Reset();
   timer_.Signal();  // to poll
 }
@@ -231,8 +232,10 @@ void ReplayClient::Impl::OnDone(size_t shard, bool polls, const grpc::Status& st
   if (IsPermanent(end) && permanent_.ok()) permanent_ = end;
   if (lane.windows.call == nullptr && lane.polls.call == nullptr) {
     ++stats_.reconnects;
+    lane.tried = true;
     lane.next_attempt = absl::Now() + lane.backoff.Next();
     timer_.Signal();
+    Advance();
   }
   --calls_;
 }

@@ -69,6 +69,7 @@ class ReplayClient::Impl final {
     Wire polls;
     bool greeted = false;       // the first question of the session is out
     bool ending = false;        // its calls are cancelled
+    bool tried = false;         // was up, or found gone, at least once
     bool up = false;            // the shard has answered in this session
     std::deque<Piece> to_send;  // asked next
     std::deque<Piece> asked;    // answers come in this order
@@ -88,6 +89,7 @@ class ReplayClient::Impl final {
   absl::Status CheckTable(const proto::TableDescription& found, size_t shard,
                           proto::TableDescription* table) const;
   void Advance() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool AllTried() const ABSL_SHARED_LOCKS_REQUIRED(mu_);
   void PlaceOrphans() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void NoteStarvation(bool starved) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Finish(const Piece& piece, int64_t received) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
