@@ -1,0 +1,138 @@
+// troupe-learner: samples the replay shards, improves the policy, publishes snapshots of it.
+#include <malloc.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <system_error>
+
+#include "absl/flags/declare.h"
+#include "absl/flags/flag.h"
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "common/checkpoint.h"
+#include "common/config.h"
+#include "common/program.h"
+#include "common/replay_client.h"
+#include "common/snapshot_client.h"
+#include "learner/make_algorithm.h"
+#include "learner/progress_log.h"
+#include "learner/trainer.h"
+
+ABSL_FLAG(std::string, run_dir, "",
+          "Folder of the run: checkpoints, learner.jsonl, TensorBoard files.  A run that has begun "
+          "there is resumed.");
+ABSL_DECLARE_FLAG(bool, insecure);
+
+namespace troupe {
+namespace {
+
+constexpr absl::Duration kPoll = absl::Milliseconds(500);
+constexpr absl::Duration kBetweenMessages = absl::Seconds(10);
+
+absl::StatusOr<ReplayClientOptions> ReplayOptions(const proto::Config& config) {
+  const proto::Learner& learner = config.learner();
+  const absl::StatusOr<proto::Table> table = EffectiveTable(config, learner.table());
+  if (!table.ok()) return table.status();
+  const proto::RateLimiter& limiter = table->rate_limiter();
+  ReplayClientOptions options;
+  options.shards = {config.shards().begin(), config.shards().end()};
+  options.insecure = absl::GetFlag(FLAGS_insecure);
+  options.run = config.run();
+  options.table = learner.table();
+  options.batch_size = learner.sac().batch_size();
+  options.prefetch_batches = learner.prefetch_batches();
+  options.rate_limit = {.min_size = limiter.min_size(),
+                        .samples_per_insert = limiter.samples_per_insert(),
+                        .slack = limiter.slack()};
+  options.seed = config.seed();
+  return options;
+}
+
+SnapshotClientOptions PublisherOptions(const proto::Config& config) {
+  return {.shards = {config.shards().begin(), config.shards().end()},
+          .insecure = absl::GetFlag(FLAGS_insecure),
+          .run = config.run(),
+          .max_snapshot_bytes = config.replay_server().max_snapshot_bytes()};
+}
+
+// CANCELLED if a stop was requested first.
+absl::StatusOr<TableInfo> AwaitTable(ReplayClient& replay, const StopToken& stop) {
+  absl::Time next_message = absl::Now() + kBetweenMessages;
+  while (!stop.requested()) {
+    absl::StatusOr<TableInfo> table = replay.WaitForTable(absl::Now() + kPoll);
+    if (!absl::IsDeadlineExceeded(table.status())) return table;
+    if (absl::Now() >= next_message) {
+      spdlog::info("waiting for the first actor: {}", std::string(table.status().message()));
+      next_message = absl::Now() + kBetweenMessages;
+    }
+  }
+  return absl::CancelledError("stopped before the first actor came");
+}
+
+absl::Status Run(Program& program) {
+  const proto::Config& config = program.config;
+  const std::string run_dir = absl::GetFlag(FLAGS_run_dir);
+  if (run_dir.empty()) return absl::InvalidArgumentError("--run_dir is missing");
+  const absl::StatusOr<ReplayClientOptions> options = ReplayOptions(config);
+  if (!options.ok()) return options.status();
+  const auto log = ProgressLog::Create(run_dir, program.metrics);
+  if (!log.ok()) return log.status();
+  const auto replay = ReplayClient::Create(*options);
+  if (!replay.ok()) return replay.status();
+  const auto publisher = SnapshotPublisher::Create(PublisherOptions(config));
+  if (!publisher.ok()) return publisher.status();
+  const absl::StatusOr<TableInfo> table = AwaitTable(**replay, program.stop);
+  if (absl::IsCancelled(table.status())) return absl::OkStatus();
+  if (!table.ok()) return table.status();
+  const auto algorithm = MakeAlgorithm(config, table->layout);
+  if (!algorithm.ok()) return algorithm.status();
+  CheckpointDirectory checkpoints(absl::StrCat(run_dir, "/checkpoints"),
+                                  config.learner().keep_checkpoints());
+  const auto state = Resume(checkpoints, config.run(), table->max_epoch, **algorithm);
+  if (!state.ok()) return state.status();
+  Trainer trainer(config,
+                  {.replay = **replay,
+                   .publisher = **publisher,
+                   .algorithm = **algorithm,
+                   .checkpoints = checkpoints,
+                   .log = **log,
+                   .stop = program.stop},
+                  *state);
+  spdlog::info("learning {} on {}: {} of {} updates done", config.run(), config.learner().device(),
+               (*algorithm)->updates(), trainer.target_updates());
+  return trainer.Run();
+}
+
+// OpenBLAS beside LibTorch's own threads falls to a third of its speed, and reads its number of
+// threads only when it is loaded.
+void StartAgainWithOneBlasThread(char** argv) {
+  constexpr char kVariable[] = "OPENBLAS_NUM_THREADS";
+  std::error_code error;
+  const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
+  if (error || std::getenv(kVariable) != nullptr || setenv(kVariable, "1", 1) != 0) return;
+  execv(self.c_str(), argv);  // on failure: slower, but right
+}
+
+// Keeps the memory of tensors in the process: given back and faulted in anew at every update, it
+// costs more than the update's element-wise work.
+void KeepFreedMemory() {
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);  // glibc's maximum
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
+}
+
+}  // namespace
+}  // namespace troupe
+
+int main(int argc, char** argv) {
+  troupe::StartAgainWithOneBlasThread(argv);
+  troupe::KeepFreedMemory();
+  return troupe::RunProgram(
+      {"troupe-learner",
+       "Samples windows from the replay shards, trains the policy and publishes snapshots of it."},
+      argc, argv, troupe::Run);
+}

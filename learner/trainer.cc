@@ -1,0 +1,223 @@
+#include "learner/trainer.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "common/config.h"
+#include "common/crc32c.h"
+
+namespace troupe {
+namespace {
+
+// How long the loop may be deaf to a stop.
+constexpr absl::Duration kPatience = absl::Milliseconds(200);
+constexpr absl::Duration kLastSteps = absl::Seconds(10);
+constexpr absl::Duration kFinalSnapshot = absl::Seconds(60);
+constexpr char kConfigFile[] = "config.json";
+
+// The warm-up steps are collected, not learned from.
+int64_t TargetUpdates(const proto::Config& config) {
+  const proto::Sac& sac = config.learner().sac();
+  const int64_t steps = std::max<int64_t>(config.total_env_steps() - sac.random_steps(), 0);
+  return std::llround(static_cast<double>(steps) * sac.updates_per_env_step());
+}
+
+bool IsDue(int64_t updates, int64_t interval) { return updates % interval == 0; }
+
+std::string EncodeConfig(const proto::Config& config) {
+  const nlohmann::json text = {{"run", config.run()}, {"config", PrintConfig(config)}};
+  return text.dump(2) + "\n";
+}
+
+// The run that a checkpoint belongs to; empty if it does not say.
+std::string RunOf(const Checkpoint& checkpoint) {
+  const auto file = checkpoint.files.find(kConfigFile);
+  if (file == checkpoint.files.end()) return "";
+  const auto parsed = nlohmann::json::parse(file->second, nullptr, /*allow_exceptions=*/false);
+  if (!parsed.is_object() || !parsed.contains("run") || !parsed["run"].is_string()) return "";
+  return parsed["run"].get<std::string>();
+}
+
+}  // namespace
+
+absl::StatusOr<RunState> Resume(const CheckpointDirectory& checkpoints, const std::string& run,
+                                uint64_t max_epoch, Algorithm& algorithm) {
+  RunState state;
+  state.version.epoch = max_epoch + 1;
+  absl::StatusOr<CheckpointDirectory::Found> found = checkpoints.ReadNewest();
+  if (absl::IsNotFound(found.status())) return state;
+  if (!found.ok()) return found.status();
+  for (const std::string& skipped : found->skipped) {
+    spdlog::warn("checkpoint left out: {}", skipped);
+  }
+  const Checkpoint& checkpoint = found->checkpoint;
+  if (const std::string theirs = RunOf(checkpoint); theirs != run) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(found->path, " is of run '", theirs, "', not of '", run, "'"));
+  }
+  if (absl::Status status = algorithm.Load(checkpoint.files); !status.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat(found->path, ": ", status.message()));
+  }
+  const auto epoch = checkpoint.counters.find("epoch");
+  if (epoch != checkpoint.counters.end()) {
+    state.version.epoch = std::max(state.version.epoch, static_cast<uint64_t>(epoch->second) + 1);
+  }
+  state.saved_updates = checkpoint.updates;
+  spdlog::info("resumed {} at {} updates", found->path, algorithm.updates());
+  return state;
+}
+
+Trainer::Trainer(const proto::Config& config, const Parts& parts, const RunState& state)
+    : config_(config),
+      parts_(parts),
+      target_updates_(TargetUpdates(config)),
+      state_(state),
+      learning_(parts.algorithm.updates() > 0),
+      logged_(absl::Now()),
+      logged_updates_(parts.algorithm.updates()) {}
+
+absl::Status Trainer::Run() {
+  absl::Status status = Publish(/*final_one=*/false);
+  while (status.ok() && !Complete() && !parts_.stop.requested()) {
+    status = UpdateOnce();
+    status.Update(parts_.publisher.status());
+  }
+  if (!status.ok()) return status;
+  if (status = SaveCheckpoint(); !status.ok()) return status;
+  return Complete() ? Finish() : Log(/*done=*/false);
+}
+
+absl::StatusOr<WindowBatch> Trainer::NextBatch() {
+  const absl::Time begin = absl::Now();
+  absl::StatusOr<WindowBatch> batch = parts_.replay.NextBatch(begin + kPatience);
+  const absl::Duration waited = absl::Now() - begin;
+  waited_ += waited;
+  parts_.log.CountWait(absl::ToDoubleSeconds(waited));
+  return batch;
+}
+
+absl::Status Trainer::UpdateOnce() {
+  const absl::StatusOr<WindowBatch> batch = NextBatch();
+  if (absl::IsDeadlineExceeded(batch.status())) return absl::OkStatus();
+  if (!batch.ok()) return batch.status();
+  if (!learning_) {
+    learning_ = true;
+    spdlog::info("warm-up is over at {} env steps", parts_.replay.counts().env_steps);
+    if (absl::Status status = Publish(/*final_one=*/false); !status.ok()) return status;
+  }
+  const absl::Time begin = absl::Now();
+  if (absl::Status status = parts_.algorithm.Update(*batch); !status.ok()) return status;
+  parts_.log.CountUpdate(absl::ToDoubleSeconds(absl::Now() - begin));
+  return DoWhatIsDue();
+}
+
+absl::Status Trainer::DoWhatIsDue() {
+  const int64_t updates = parts_.algorithm.updates();
+  const proto::Learner& learner = config_.learner();
+  absl::Status status;
+  if (IsDue(updates, learner.log_interval_updates())) status = Log(/*done=*/false);
+  if (status.ok() && IsDue(updates, learner.publish_interval_updates())) {
+    status = Publish(/*final_one=*/false);
+  }
+  if (status.ok() && IsDue(updates, learner.checkpoint_interval_updates())) {
+    status = SaveCheckpoint();
+  }
+  return status;
+}
+
+absl::Status Trainer::AwaitLastSteps() {
+  const absl::Time deadline = absl::Now() + kLastSteps;
+  while (static_cast<int64_t>(parts_.replay.counts().env_steps) < config_.total_env_steps() &&
+         !parts_.stop.requested() && absl::Now() < deadline) {
+    const absl::Status status = NextBatch().status();
+    if (!status.ok() && !absl::IsDeadlineExceeded(status)) return status;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::Finish() {
+  absl::Status status = AwaitLastSteps();
+  if (status.ok()) status = Publish(/*final_one=*/true);
+  if (status.ok()) {
+    status = parts_.publisher.WaitPublished(state_.version.Packed(), absl::Now() + kFinalSnapshot);
+  }
+  if (status.ok()) status = Log(/*done=*/true);
+  return status;
+}
+
+absl::Status Trainer::Publish(bool final_one) {
+  ++state_.version.counter;
+  auto snapshot = std::make_shared<Snapshot>();
+  snapshot->run = config_.run();
+  snapshot->version = state_.version.Packed();
+  snapshot->created_unix_ns = absl::ToUnixNanos(absl::Now());
+  absl::StatusOr<std::string> image = parts_.algorithm.EncodePolicy(
+      {.run = config_.run(),
+       .version = snapshot->version,
+       .env_steps = static_cast<int64_t>(parts_.replay.counts().env_steps),
+       .warmup = !learning_,
+       .final_one = final_one});
+  if (!image.ok()) return image.status();
+  snapshot->image = *std::move(image);
+  snapshot->crc32c = Crc32c(0, snapshot->image.data(), snapshot->image.size());
+  parts_.log.CountPublished(snapshot->version);
+  return parts_.publisher.Publish(std::move(snapshot));
+}
+
+absl::Status Trainer::SaveCheckpoint() {
+  const int64_t updates = parts_.algorithm.updates();
+  if (updates == 0 || updates == state_.saved_updates) return absl::OkStatus();
+  if (absl::Status status = CheckFinite(); !status.ok()) return status;
+  absl::StatusOr<std::map<std::string, std::string>> files = parts_.algorithm.Save();
+  if (!files.ok()) return files.status();
+  files->emplace(kConfigFile, EncodeConfig(config_));
+  const absl::Status status = parts_.checkpoints.Write(
+      {.updates = updates,
+       .counters = {{"env_steps", static_cast<int64_t>(parts_.replay.counts().env_steps)},
+                    {"epoch", static_cast<int64_t>(state_.version.epoch)},
+                    {"version_counter", static_cast<int64_t>(state_.version.counter)}},
+       .files = *std::move(files)});
+  if (!status.ok()) return status;
+  state_.saved_updates = updates;
+  parts_.log.CountCheckpoint();
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::CheckFinite() const {
+  for (const auto& [name, value] : parts_.algorithm.Statistics()) {
+    if (!std::isfinite(value)) {
+      return absl::InternalError(
+          absl::StrCat(name, " is ", value, " at update ", parts_.algorithm.updates(),
+                       ": training has diverged; the last checkpoint is of update ",
+                       std::max<int64_t>(state_.saved_updates, 0)));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::Log(bool done) {
+  const absl::Time now = absl::Now();
+  const int64_t updates = parts_.algorithm.updates();
+  const double seconds = std::max(absl::ToDoubleSeconds(now - logged_), 1e-9);
+  absl::Status status = parts_.log.Write(
+      {.env_steps = static_cast<int64_t>(parts_.replay.counts().env_steps),
+       .updates = updates,
+       .policy_version = state_.version.Packed(),
+       .statistics = parts_.algorithm.Statistics(),
+       .updates_per_second = static_cast<double>(updates - logged_updates_) / seconds,
+       .wait_seconds = absl::ToDoubleSeconds(waited_),
+       .done = done});
+  logged_ = now;
+  logged_updates_ = updates;
+  waited_ = absl::ZeroDuration();
+  if (status.ok()) status = CheckFinite();
+  return status;
+}
+
+}  // namespace troupe

@@ -1,0 +1,85 @@
+#ifndef TROUPE_LEARNER_TRAINER_H_
+#define TROUPE_LEARNER_TRAINER_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/checkpoint.h"
+#include "common/program.h"
+#include "common/replay_client.h"
+#include "common/snapshot_client.h"
+#include "common/version.h"
+#include "learner/algorithm.h"
+#include "learner/progress_log.h"
+#include "proto/config.pb.h"
+
+namespace troupe {
+
+// What a run that goes on knows of itself besides the algorithm's state.
+struct RunState {
+  PolicyVersion version;       // of the last published snapshot; counter 0: none of this epoch
+  int64_t saved_updates = -1;  // of the newest checkpoint; -1: none
+};
+
+// The loop of the learner: batches into the algorithm, snapshots, checkpoints and progress out,
+// until every environment step of the run has been learned from.
+//
+// Not thread-safe.  Owns none of its parts; they outlive it.
+class Trainer final {
+ public:
+  struct Parts {
+    ReplayClient& replay;
+    SnapshotPublisher& publisher;
+    Algorithm& algorithm;
+    CheckpointDirectory& checkpoints;
+    ProgressLog& log;
+    const StopToken& stop;
+  };
+
+  Trainer(const proto::Config& config, const Parts& parts, const RunState& state);
+
+  // OK: the run is complete (the final snapshot is out), or a stop was requested; a checkpoint is
+  // written either way.  FAILED_PRECONDITION: another learner has taken over the run.
+  absl::Status Run();
+
+  // Updates of the whole run.
+  int64_t target_updates() const { return target_updates_; }
+
+ private:
+  bool Complete() const { return parts_.algorithm.updates() >= target_updates_; }
+  // One batch, if one comes within a short time, and what is due after it.
+  absl::Status UpdateOnce();
+  absl::Status DoWhatIsDue();
+  absl::Status Finish();
+  // Lets the actors' last environment steps arrive: the target counts steps, not batches.
+  absl::Status AwaitLastSteps();
+  absl::Status Publish(bool final_one);
+  absl::Status SaveCheckpoint();
+  absl::Status Log(bool done);
+  // INTERNAL names the first statistic that is not finite.
+  absl::Status CheckFinite() const;
+  absl::StatusOr<WindowBatch> NextBatch();
+
+  const proto::Config config_;
+  const Parts parts_;
+  const int64_t target_updates_;
+  RunState state_;
+  bool learning_;  // the warm-up is over
+  // Since the last line of progress.
+  absl::Time logged_;
+  int64_t logged_updates_;
+  absl::Duration waited_;
+};
+
+// Loads the newest checkpoint under `checkpoints` into `algorithm`, if there is one, and picks an
+// epoch above `max_epoch` and the checkpoint's.  FAILED_PRECONDITION: a checkpoint of another run;
+// DATA_LOSS: all are broken.
+absl::StatusOr<RunState> Resume(const CheckpointDirectory& checkpoints, const std::string& run,
+                                uint64_t max_epoch, Algorithm& algorithm);
+
+}  // namespace troupe
+
+#endif  // TROUPE_LEARNER_TRAINER_H_
