@@ -12,6 +12,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "common/version.h"
 
 namespace troupe {
 namespace {
@@ -83,7 +84,7 @@ void ProgressLog::CountUpdate(double seconds) {
 
 void ProgressLog::CountPublished(uint64_t version) {
   snapshots_.Increment();
-  policy_version_.Set(static_cast<double>(version & ((uint64_t{1} << 40) - 1)));
+  policy_version_.Set(static_cast<double>(PolicyVersion::Unpack(version).counter));
   published_time_.Set(UnixTime());
 }
 

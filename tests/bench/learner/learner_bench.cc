@@ -1,0 +1,142 @@
+// SAC updates per second from packed windows in memory, as a line of bench.jsonl.
+//   learner_bench [--device cpu] [--obs 17] [--act 6] [--batch 256] [--threads 1] [--seconds 5]
+// OPENBLAS_NUM_THREADS=1 must be set, as it is for the learner.
+#include <malloc.h>
+
+#include <cstring>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/flags/flag.h"
+#include "absl/flags/parse.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "common/window_batch.h"
+#include "learner/algorithm.h"
+#include "learner/make_algorithm.h"
+
+ABSL_FLAG(std::string, device, "cpu", "cpu or cuda");
+ABSL_FLAG(int, obs, 17, "elements of an observation");
+ABSL_FLAG(int, act, 6, "elements of an action");
+ABSL_FLAG(int, batch, 256, "windows of a batch");
+ABSL_FLAG(int, threads, 1, "threads inside one update");
+ABSL_FLAG(double, seconds, 5, "how long to measure, after a fifth of it to warm up");
+
+namespace troupe {
+namespace {
+
+constexpr int kBatches = 64;
+
+// Such as "AMD EPYC 7763 x 2".
+std::string Machine() {
+  std::ifstream info("/proc/cpuinfo");
+  std::string model = "unknown processor";
+  for (std::string line; std::getline(info, line);) {
+    if (line.rfind("model name", 0) == 0) model = line.substr(line.find(": ") + 2);
+  }
+  return absl::StrCat(model, " x ", std::thread::hardware_concurrency());
+}
+
+proto::Layout MakeLayout() {
+  proto::Layout layout;
+  proto::Column* column = layout.add_columns();
+  column->set_name("observation");
+  column->set_dtype(proto::FLOAT32);
+  column->add_shape(absl::GetFlag(FLAGS_obs));
+  column = layout.add_columns();
+  column->set_name("action");
+  column->set_dtype(proto::FLOAT32);
+  column->add_shape(absl::GetFlag(FLAGS_act));
+  for (int i = 0; i < absl::GetFlag(FLAGS_act); ++i) {
+    column->add_low(-1);
+    column->add_high(1);
+  }
+  column = layout.add_columns();
+  column->set_name("reward");
+  column->set_dtype(proto::FLOAT32);
+  return layout;
+}
+
+// Batches whose every column is uniform in (-1, 1).
+std::vector<WindowBatch> RandomBatches(const Layout& layout) {
+  constexpr int kWindow = 2;
+  const int n = absl::GetFlag(FLAGS_batch);
+  const auto pool = std::make_shared<BatchPool>(n, kWindow, layout.stride_bytes());
+  std::mt19937 engine(1);
+  std::uniform_real_distribution<float> uniform(-1, 1);
+  std::vector<WindowBatch> batches;
+  for (int i = 0; i < kBatches; ++i) {
+    batches.push_back(pool->Take());
+    for (int row = 0; row < n * kWindow; ++row) {
+      uint8_t* const packed = batches.back().buffer->data + row * layout.stride_bytes();
+      std::memset(packed, 0, layout.stride_bytes());
+      for (const ColumnLayout& column : layout.columns()) {
+        for (int64_t j = 0; j < column.num_elements; ++j) {
+          const float value = uniform(engine);
+          std::memcpy(packed + column.offset_bytes + j * sizeof(value), &value, sizeof(value));
+        }
+      }
+    }
+  }
+  return batches;
+}
+
+absl::StatusOr<double> UpdatesPerSecond(Algorithm& algorithm,
+                                        const std::vector<WindowBatch>& batches,
+                                        absl::Duration duration) {
+  const absl::Time start = absl::Now();
+  int64_t updates = 0;
+  while (absl::Now() - start < duration) {
+    const absl::Status status = algorithm.Update(batches[updates++ % batches.size()]);
+    if (!status.ok()) return status;
+  }
+  algorithm.Statistics();  // waits for the device
+  return static_cast<double>(updates) / absl::ToDoubleSeconds(absl::Now() - start);
+}
+
+absl::StatusOr<nlohmann::ordered_json> Measure() {
+  proto::Config config;
+  config.mutable_learner()->set_device(absl::GetFlag(FLAGS_device));
+  config.mutable_learner()->set_num_threads(absl::GetFlag(FLAGS_threads));
+  config.mutable_learner()->mutable_sac()->set_batch_size(absl::GetFlag(FLAGS_batch));
+  const absl::StatusOr<Layout> layout = Layout::FromProto(MakeLayout());
+  if (!layout.ok()) return layout.status();
+  const auto algorithm = MakeAlgorithm(config, *layout);
+  if (!algorithm.ok()) return algorithm.status();
+  const std::vector<WindowBatch> batches = RandomBatches(*layout);
+  const absl::Duration duration = absl::Seconds(absl::GetFlag(FLAGS_seconds));
+  auto rate = UpdatesPerSecond(**algorithm, batches, duration / 5);
+  if (rate.ok()) rate = UpdatesPerSecond(**algorithm, batches, duration);
+  if (!rate.ok()) return rate.status();
+  return nlohmann::ordered_json{
+      {"name", "learner.sac"},
+      {"case", absl::StrCat(absl::GetFlag(FLAGS_device), "/", absl::GetFlag(FLAGS_obs), "-",
+                            absl::GetFlag(FLAGS_act), "/", absl::GetFlag(FLAGS_batch), "/",
+                            absl::GetFlag(FLAGS_threads))},
+      {"value", *rate},
+      {"unit", "updates/s"},
+      {"machine", Machine()}};
+}
+
+}  // namespace
+}  // namespace troupe
+
+int main(int argc, char** argv) {
+  absl::ParseCommandLine(argc, argv);
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);  // as the learner does
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  const auto line = troupe::Measure();
+  if (!line.ok()) {
+    std::cerr << "learner_bench: " << line.status().message() << "\n";
+    return 1;
+  }
+  std::cout << line->dump() << "\n";
+  return 0;
+}
