@@ -41,4 +41,13 @@ void CallRegistry::DrainAll() {
   for (const std::shared_ptr<Call>& call : calls) call->Drain();
 }
 
+bool CallRegistry::AwaitNone(absl::Duration timeout) {
+  absl::MutexLock lock(&mu_);
+  auto none = [this] {
+    mu_.AssertReaderHeld();
+    return calls_.empty();
+  };
+  return mu_.AwaitWithTimeout(absl::Condition(&none), timeout);
+}
+
 }  // namespace troupe

@@ -7,6 +7,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "grpcpp/support/status.h"
 
 namespace troupe {
@@ -29,6 +30,8 @@ class CallRegistry final {
   void Remove(const Call* call) ABSL_LOCKS_EXCLUDED(mu_);
   // Drains every call and refuses new ones from now on.
   void DrainAll() ABSL_LOCKS_EXCLUDED(mu_);
+  // True once no call is left; false after `timeout`.
+  bool AwaitNone(absl::Duration timeout) ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
   const int max_calls_;

@@ -1,6 +1,10 @@
 #include "replay_server/server.h"
 
+#include <algorithm>
 #include <chrono>
+#include <limits>
+#include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "grpcpp/create_channel.h"
@@ -14,6 +18,9 @@ namespace {
 
 // Room for what protobuf adds around max_message_bytes of rows.
 constexpr int64_t kMessageOverheadBytes = 65536;
+
+// For connections without calls.
+constexpr absl::Duration kHangUpPatience = absl::Milliseconds(200);
 
 void SetTransportOptions(grpc::ServerBuilder* builder) {
   // Without this a second server on the same port starts, and the kernel deals connections to both.
@@ -70,7 +77,10 @@ void Server::Stop(absl::Duration patience) {
   if (server_ == nullptr) return;
   server_->GetHealthCheckService()->SetServingStatus(false);
   shard_.Drain();
-  server_->Shutdown(std::chrono::system_clock::now() + absl::ToChronoMicroseconds(patience));
+  shard_.calls().AwaitNone(patience);
+  // gRPC would wait for the last client to hang up, which one that is stopped never does.
+  const absl::Duration rest = std::min(patience, kHangUpPatience);
+  server_->Shutdown(std::chrono::system_clock::now() + absl::ToChronoMicroseconds(rest));
   server_->Wait();
   server_ = nullptr;
 }
@@ -81,8 +91,7 @@ absl::Status CheckHealth(const std::string& address, absl::Duration timeout) {
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMicroseconds(timeout));
   grpc::CompletionQueue queue;
-  grpc::ByteBuffer request;
-  request = grpc::ByteBuffer(nullptr, 0);
+  const grpc::ByteBuffer request(nullptr, 0);
   auto call = stub.PrepareUnaryCall(&context, "/grpc.health.v1.Health/Check", request, &queue);
   call->StartCall();
   grpc::ByteBuffer reply;
