@@ -10,6 +10,7 @@
 #include "actor/envs/classic_env.h"
 #include "actor/envs/mujoco_env.h"
 #include "actor/envs/mujoco_task.h"
+#include "common/nearest.h"
 #include "google/protobuf/text_format.h"
 
 namespace troupe {
@@ -52,28 +53,10 @@ class TimeLimit final : public Env {
   int64_t elapsed_steps_ = 0;
 };
 
-// Insertions, deletions and replacements that turn `a` into `b` (Levenshtein).
-int EditDistance(absl::string_view a, absl::string_view b) {
-  std::vector<int> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = static_cast<int>(j);
-  for (size_t i = 0; i < a.size(); ++i) {
-    int diagonal = std::exchange(row[0], static_cast<int>(i) + 1);
-    for (size_t j = 0; j < b.size(); ++j) {
-      const int replaced = diagonal + (a[i] == b[j] ? 0 : 1);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({replaced, row[j] + 1, diagonal + 1});
-    }
-  }
-  return row.back();
-}
-
 absl::Status UnknownId(const std::string& id) {
-  const std::vector<std::string> known = KnownEnvIds();
-  const auto nearest = std::min_element(
-      known.begin(), known.end(),
-      [&id](const auto& a, const auto& b) { return EditDistance(a, id) < EditDistance(b, id); });
   return absl::NotFoundError(absl::StrCat("unknown environment id \"", id,
-                                          "\"; the nearest known one is \"", *nearest, "\""));
+                                          "\"; the nearest known one is \"",
+                                          NearestName(id, KnownEnvIds()), "\""));
 }
 
 // The keywords that are set in `message`.

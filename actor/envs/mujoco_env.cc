@@ -1,6 +1,8 @@
 #include "actor/envs/mujoco_env.h"
 
 #include <algorithm>
+#include <atomic>
+#include <bit>
 #include <cstdlib>
 #include <filesystem>
 #include <map>
@@ -8,6 +10,7 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
@@ -31,9 +34,15 @@ std::string ModelPath(const std::string& xml_file, const std::string& asset_dir)
 // deprecated attributes) are of no use to whoever runs them.
 thread_local bool loading = false;
 
-// MuJoCo would write MUJOCO_LOG.TXT into the working directory.
+// MuJoCo would write MUJOCO_LOG.TXT into the working directory.  A policy that has become NaN
+// causes a warning at every step: only the 1st, 2nd, 4th, 8th, ... are shown.
 void LogWarning(const char* text) {
-  spdlog::log(loading ? spdlog::level::debug : spdlog::level::warn, "MuJoCo: {}", text);
+  static std::atomic<uint64_t> count{0};
+  if (loading) {
+    spdlog::debug("MuJoCo: {}", text);
+  } else if (const uint64_t n = ++count; std::has_single_bit(n)) {
+    spdlog::warn("MuJoCo (warning {} of this process): {}", n, text);
+  }
 }
 
 // Loads a model. NOT_FOUND or INVALID_ARGUMENT, with the path.

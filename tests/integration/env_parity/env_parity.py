@@ -312,7 +312,9 @@ def main():
     args = parser.parse_args()
 
     start, faults = time.time(), 0
-    server = Server(args.server)
+    server = Server(os.path.abspath(args.server))
+    # Gymnasium's MuJoCo writes MUJOCO_LOG.TXT into the working directory.
+    os.chdir(tempfile.mkdtemp(prefix="env_parity."))
     print(f"{'id':26} {'case':8} {'steps':>6} {'term':>5} {'trunc':>5} {'worst':>9}")
     for env_id, option_sets in CASES.items():
         if args.only not in env_id:

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -276,6 +277,15 @@ TEST(Formulas, MujocoClipsControlsButTheirCostIsOfTheAction) {
   const StepResult b = outside.Step(std::vector<double>(6, 2.0));
   EXPECT_EQ(inside.observation(), outside.observation());
   EXPECT_NEAR(a.reward - b.reward, 0.1 * 6 * (4 - 1), 1e-12);
+}
+
+// MuJoCo itself would leave MUJOCO_LOG.TXT in the working directory.
+TEST(Actions, ThatAreNoNumbersLeaveTheRobotAtRestAndNoFile) {
+  std::filesystem::remove("MUJOCO_LOG.TXT");
+  Stepper cheetah("id: 'HalfCheetah-v5'", std::vector<double>(18, 0.0));
+  EXPECT_TRUE(std::isnan(cheetah.Step(std::vector<double>(6, std::nan(""))).reward));
+  for (const double x : cheetah.observation()) EXPECT_TRUE(std::isfinite(x));
+  EXPECT_FALSE(std::filesystem::exists("MUJOCO_LOG.TXT"));
 }
 
 TEST(Actions, DiscreteOnesAreForcedIntoTheirRange) {
