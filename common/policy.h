@@ -17,7 +17,7 @@ namespace troupe {
 // What a snapshot says of itself.  It travels in the `__metadata__` of the safetensors image, under
 // the keys  format ("troupe.policy.1"), run, version, env_steps, updates, warmup ("0"/"1"),
 // final ("0"/"1"), observation_size, action_size, action_low, action_high (JSON arrays), network
-// (troupe.proto.Mlp in text format), log_std_min, log_std_max.
+// (troupe.proto.Mlp as JSON), log_std_min, log_std_max.
 struct PolicyMetadata {
   std::string run;
   uint64_t version = 0;    // PolicyVersion::Packed()

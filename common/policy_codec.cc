@@ -1,6 +1,6 @@
 #include "common/policy_codec.h"
 
-#include <google/protobuf/text_format.h>
+#include <google/protobuf/util/json_util.h>
 
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -73,7 +73,7 @@ class MetadataReader final {
   proto::Mlp Network(const char* key) {
     const std::string text = String(key);
     proto::Mlp network;
-    bool good = google::protobuf::TextFormat::ParseFromString(text, &network) &&
+    bool good = google::protobuf::util::JsonStringToMessage(text, &network).ok() &&
                 network.hidden_sizes_size() <= kMaxHiddenLayers &&
                 network.activation() != proto::ACTIVATION_UNSPECIFIED && network.dropout() >= 0 &&
                 network.dropout() < 1;
@@ -115,10 +115,10 @@ MlpShape PolicyShape(const PolicyMetadata& metadata) {
 
 absl::StatusOr<std::string> EncodePolicy(const PolicyMetadata& metadata,
                                          const FlatParameters& actor) {
-  google::protobuf::TextFormat::Printer printer;
-  printer.SetSingleLineMode(true);
   std::string network;
-  printer.PrintToString(metadata.network, &network);
+  if (!google::protobuf::util::MessageToJsonString(metadata.network, &network).ok()) {
+    return absl::InternalError("cannot write the network as JSON");
+  }
   TensorFile file;
   file.SetMetadata("format", kFormat);
   file.SetMetadata("run", metadata.run);
