@@ -246,7 +246,8 @@ StepResult EvaluateHumanoid(const MujocoWorld& world, absl::Span<const double>, 
   return Walk(world, v, healthy, AppliedControlCost(world) + contact_cost);
 }
 
-// Gymnasium divides the height by the physics time step: "uph" is no velocity.
+// As Gymnasium's: "uph" is the height over the physics time step, no velocity, and nothing reads
+// uph_cost_weight.
 StepResult EvaluateHumanoidStandup(const MujocoWorld& world, absl::Span<const double>, double) {
   const proto::Environment& options = world.options;
   const double uph = world.data.qpos[2] / world.model.opt.timestep;

@@ -1,7 +1,7 @@
 """Holds Troupe's environments against Gymnasium's, step for step.
 
-Actions are float64 on both sides: given float32 ones, Gymnasium computes the control cost in float32,
-which differs in the eighth digit.
+Actions are float64 on both sides: given float32 ones, Gymnasium computes the control cost in
+float32, which differs in the eighth digit.
 
 For each case Gymnasium's environment is reset and stepped with random actions; the state after each
 reset and the actions go to Troupe's probe, whose observations, rewards and ends must be the same.
