@@ -9,7 +9,7 @@ namespace troupe {
 namespace {
 
 // Draws a place among all up to the last block in use until a window starts there: exact, without
-// an index.  The expected number of tries is places / windows, so few windows are listed instead.
+// an index.  Where windows are so few that this would take long, they are listed first.
 class UniformSelector final : public Selector {
  public:
   explicit UniformSelector(uint32_t num_blocks) : masks_(num_blocks, 0) {}
@@ -35,7 +35,9 @@ class UniformSelector final : public Selector {
   void Select(int64_t n, absl::BitGenRef random, std::vector<Selection>* out) override {
     const auto probability = static_cast<float>(1.0 / static_cast<double>(num_windows_));
     const uint64_t num_places = uint64_t{blocks_in_use_} * 64;
-    if (num_windows_ < num_places / kMaxTries) {
+    const double expected_tries = static_cast<double>(n) * static_cast<double>(num_places) /
+                                  static_cast<double>(num_windows_);
+    if (expected_tries > kTriesPerListed * static_cast<double>(blocks_in_use_ + num_windows_)) {
       SelectFromList(n, probability, random, out);
       return;
     }
@@ -48,8 +50,8 @@ class UniformSelector final : public Selector {
   }
 
  private:
-  // Above this many expected tries a draw, one pass over all masks pays.
-  static constexpr uint64_t kMaxTries = 1024;
+  // A list of all windows costs as much as this many tries for each block and window in it.
+  static constexpr double kTriesPerListed = 4;
 
   static Selection At(uint64_t place, float probability) {
     return {static_cast<uint32_t>(place / 64), static_cast<uint32_t>(place % 64), probability};
