@@ -70,8 +70,8 @@ class RowWriter::Impl final {
     const std::shared_ptr<grpc::Channel> channel;
     UnackedRows rows;
     Backoff backoff;
-    AppendCall* call = nullptr;  // deletes itself after OnDone
-    bool open = false;           // the shard has answered; rows may be sent
+    std::unique_ptr<AppendCall> call;
+    bool open = false;  // the shard has answered; rows may be sent
     bool writing = false;
     std::shared_ptr<const RowMessage> written;  // kept while it is being written
     int64_t window_bytes = 0;
@@ -130,7 +130,6 @@ class RowWriter::Impl final {
   absl::Time seal_at_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
   absl::Status permanent_ ABSL_GUARDED_BY(mu_);
   bool stopped_ ABSL_GUARDED_BY(mu_) = false;
-  int calls_ ABSL_GUARDED_BY(mu_) = 0;
   RowWriterStats stats_ ABSL_GUARDED_BY(mu_);
 
   std::thread timers_;  // last, so that it sees the rest constructed
@@ -157,7 +156,8 @@ RowWriter::Impl::~Impl() {
   timers_.join();
   const auto idle = [this] {
     mu_.AssertReaderHeld();
-    return calls_ == 0;
+    return std::all_of(lanes_.begin(), lanes_.end(),
+                       [](const Lane& lane) { return lane.call == nullptr; });
   };
   mu_.LockWhen(absl::Condition(&idle));
   mu_.Unlock();
@@ -356,7 +356,6 @@ void RowWriter::Impl::StartCall(size_t shard) {
   open.set_table(options_.table);
   *open.mutable_layout() = layout_;
   for (const uint64_t id : lane.rows.LiveStreams()) open.add_streams(id);
-  ++calls_;
   lane.writing = true;
   lane.fault = absl::OkStatus();
   lane.call = AppendCall::Start(
@@ -430,7 +429,7 @@ void RowWriter::Impl::OnBroken(size_t shard) {
 void RowWriter::Impl::OnDone(size_t shard, const grpc::Status& status) {
   absl::MutexLock lock(&mu_);
   Lane& lane = lanes_[shard];
-  lane.call = nullptr;
+  lane.call.reset();
   lane.written.reset();
   lane.last_break = FromGrpc(status, "appending to", options_.shards[shard]);
   if (!lane.fault.ok()) lane.last_break = lane.fault;
@@ -438,7 +437,6 @@ void RowWriter::Impl::OnDone(size_t shard, const grpc::Status& status) {
   const absl::Time now = absl::Now();
   lane.next_attempt = now + lane.backoff.Next();
   if (!stopped_ && Wanted(shard, now)) ++stats_.reconnects;
-  --calls_;
   timer_.Signal();
 }
 

@@ -2,6 +2,7 @@
 #define TROUPE_COMMON_BIDI_CALL_H_
 
 #include <functional>
+#include <memory>
 #include <utility>
 
 #include "grpcpp/client_context.h"
@@ -12,7 +13,9 @@ namespace troupe {
 // One bidirectional call: reads all the time, writes one message at a time.
 //
 // Its events come from gRPC's threads, never from inside a method called here, so that the owner
-// may call every method under the lock that its events take.  Deletes itself after `done`.
+// may call every method under the lock that its events take.  The owner destroys it in `done`,
+// neither earlier nor later, and keeps the channel alive: one whose last user is a gRPC thread
+// would wait for that very thread.
 template <typename Request, typename Reply>
 class BidiCall final : public grpc::ClientBidiReactor<Request, Reply> {
  public:
@@ -28,9 +31,9 @@ class BidiCall final : public grpc::ClientBidiReactor<Request, Reply> {
   using Method = std::function<void(grpc::ClientContext*, BidiCall*)>;
 
   // Writes `first`, for which `written` comes as well.
-  static BidiCall* Start(const Method& method, Request first, Events events) {
-    auto* call = new BidiCall(std::move(first), std::move(events));
-    method(&call->context_, call);
+  static std::unique_ptr<BidiCall> Start(const Method& method, Request first, Events events) {
+    auto call = std::unique_ptr<BidiCall>(new BidiCall(std::move(first), std::move(events)));
+    method(&call->context_, call.get());
     call->AddHold();  // until `broken`, so that Write is safe between two events
     call->StartRead(&call->reply_);
     call->StartWrite(&call->first_);
@@ -55,8 +58,8 @@ class BidiCall final : public grpc::ClientBidiReactor<Request, Reply> {
     if (ok) events_.written();
   }
   void OnDone(const grpc::Status& status) override {
-    events_.done(status);
-    delete this;
+    const auto done = std::move(events_.done);
+    done(status);  // *this is gone
   }
 
  private:
@@ -65,7 +68,7 @@ class BidiCall final : public grpc::ClientBidiReactor<Request, Reply> {
   grpc::ClientContext context_;
   Request first_;
   Reply reply_;
-  const Events events_;
+  Events events_;
 };
 
 }  // namespace troupe

@@ -56,7 +56,9 @@ ReplayClient::Impl::~Impl() {
   timers_.join();
   const auto idle = [this] {
     mu_.AssertReaderHeld();
-    return calls_ == 0;
+    return std::all_of(lanes_.begin(), lanes_.end(), [](const Lane& lane) {
+      return lane.windows.call == nullptr && lane.polls.call == nullptr;
+    });
   };
   mu_.LockWhen(absl::Condition(&idle));
   mu_.Unlock();

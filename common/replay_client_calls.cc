@@ -22,11 +22,11 @@ void ReplayClient::Impl::StartSession(size_t shard) {
   lane.poll_open = false;
   // The first answer, to a question that is not held back, says that the shard is up.
   lane.asked.push_back(Piece{});
-  lane.windows.call = StartCall(shard, lane.windows);
-  lane.polls.call = StartCall(shard, lane.polls);
+  StartCall(shard, lane.windows);
+  StartCall(shard, lane.polls);
 }
 
-ReplayClient::Impl::SampleCall* ReplayClient::Impl::StartCall(size_t shard, Wire& wire) {
+void ReplayClient::Impl::StartCall(size_t shard, Wire& wire) {
   Lane& lane = lanes_[shard];
   const bool polls = &wire == &lane.polls;
   proto::SampleRequest first;
@@ -34,8 +34,7 @@ ReplayClient::Impl::SampleCall* ReplayClient::Impl::StartCall(size_t shard, Wire
   first.mutable_open()->set_table(options_.table);
   wire.usable = true;
   wire.writing = true;
-  ++calls_;
-  return SampleCall::Start(
+  wire.call = SampleCall::Start(
       [&lane](grpc::ClientContext* context, SampleCall* call) {
         proto::Replay::NewStub(lane.channel)->async()->Sample(context, call);
       },
@@ -52,7 +51,7 @@ ReplayClient::Impl::SampleCall* ReplayClient::Impl::StartCall(size_t shard, Wire
 // Its events clear up the rest.
 void ReplayClient::Impl::EndSession(Lane& lane) {
   lane.ending = true;
-  for (Wire* wire : {&lane.windows, &lane.polls}) {
+  for (const Wire* wire : {&lane.windows, &lane.polls}) {
     if (wire->call != nullptr) wire->call->Cancel();
   }
 }
@@ -224,7 +223,7 @@ void ReplayClient::Impl::OnBroken(size_t shard, bool polls) {
 void ReplayClient::Impl::OnDone(size_t shard, bool polls, const grpc::Status& status) {
   absl::MutexLock lock(&mu_);
   Lane& lane = lanes_[shard];
-  (polls ? lane.polls : lane.windows).call = nullptr;
+  (polls ? lane.polls : lane.windows).call.reset();
   const absl::Status end = FromGrpc(status, "sampling from", options_.shards[shard]);
   // The call that broke first tells more than the one that was cancelled for it.
   if (end.code() != absl::StatusCode::kCancelled) lane.last_break = end;
@@ -237,7 +236,6 @@ void ReplayClient::Impl::OnDone(size_t shard, bool polls, const grpc::Status& st
     timer_.Signal();
     Advance();
   }
-  --calls_;
 }
 
 void ReplayClient::Impl::RunTimers() {

@@ -53,8 +53,8 @@ class ReplayClient::Impl final {
 
   // One of the two calls of a session.
   struct Wire {
-    SampleCall* call = nullptr;  // deletes itself after its last event
-    bool usable = false;         // may be written to
+    std::unique_ptr<SampleCall> call;
+    bool usable = false;  // may be written to
     bool writing = false;
     proto::SampleRequest request;  // being written
   };
@@ -100,7 +100,7 @@ class ReplayClient::Impl final {
 
   // replay_client_calls.cc: sessions
   void StartSession(size_t shard) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  SampleCall* StartCall(size_t shard, Wire& wire) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void StartCall(size_t shard, Wire& wire) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void EndSession(Lane& lane) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void SendNext(size_t shard) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Poll(size_t shard, absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -133,7 +133,6 @@ class ReplayClient::Impl final {
   absl::Time starved_since_ ABSL_GUARDED_BY(mu_);
   absl::Status permanent_ ABSL_GUARDED_BY(mu_);
   bool stopped_ ABSL_GUARDED_BY(mu_) = false;
-  int calls_ ABSL_GUARDED_BY(mu_) = 0;
   ReplayClientStats stats_ ABSL_GUARDED_BY(mu_);
 
   std::thread timers_;  // last, so that it sees the rest constructed

@@ -235,17 +235,18 @@ TEST_F(RowWriterTest, AFullShardIsTriedAgain) {
 }
 
 TEST_F(RowWriterTest, MovesToAnotherShardAndDeliversTheOldRowsLater) {
-  options_.move_after = absl::Milliseconds(100);
+  options_.move_after = absl::Milliseconds(50);
+  second_.Kill();
   Script(first_, [](FakeShardState& s) LOCKED { s.acks = false; });
   Start();
   AppendRows(50);
   Await(first_, [](const FakeShardState& s) LOCKED { return s.Rows() == 100; });
   AppendRows(3);  // some of these may never reach the first shard before it dies
   first_.Kill();
-  Await(second_, [](const FakeShardState& s) LOCKED { return s.append_opens == 1; });
-  const std::vector<int64_t> before = next_;
+  second_.Restart();
+  while (writer_->stats().moves == 0) std::this_thread::yield();
   AppendRows(30);
-  Await(second_, [](const FakeShardState& s) LOCKED { return s.Rows() >= 30; });
+  Await(second_, [](const FakeShardState& s) LOCKED { return s.Rows() == 60; });
   EXPECT_EQ(writer_->stats().moves, 1);
   EXPECT_EQ(writer_->stats().shard, 1);
   EXPECT_EQ(writer_->Flush(absl::Now()).code(), absl::StatusCode::kDeadlineExceeded);
@@ -264,11 +265,13 @@ TEST_F(RowWriterTest, MovesToAnotherShardAndDeliversTheOldRowsLater) {
 TEST_F(RowWriterTest, DropsTheRowsOfAnAbsentShardOnlyForRoom) {
   options_.move_after = absl::Milliseconds(50);
   options_.max_unacked_bytes = 100 * kStride;
+  second_.Kill();
   Script(first_, [](FakeShardState& s) LOCKED { s.acks = false; });
   Start();
   AppendRows(50);  // the buffer is full
   Await(first_, [](const FakeShardState& s) LOCKED { return s.Rows() == 100; });
   first_.Kill();
+  second_.Restart();
   AppendRows(200);
   Await(second_, [](const FakeShardState& s) LOCKED { return s.Rows() == 400; });
   const RowWriterStats stats = writer_->stats();
