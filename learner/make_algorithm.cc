@@ -2,6 +2,9 @@
 
 #include <torch/torch.h>
 
+#include <algorithm>
+#include <string>
+
 #include "absl/strings/str_cat.h"
 #include "learner/sac.h"
 
@@ -12,8 +15,13 @@ absl::StatusOr<std::unique_ptr<Algorithm>> MakeAlgorithm(const proto::Config& co
   const proto::Learner& learner = config.learner();
   try {
     const torch::Device device(learner.device());
-    // Throws now rather than at the first update.
-    torch::zeros({1}, torch::TensorOptions().device(device));
+    const int cuda_devices =
+        torch::cuda::is_available() ? static_cast<int>(torch::cuda::device_count()) : 0;
+    if (device.is_cuda() && std::max<int>(device.index(), 0) >= cuda_devices) {
+      return absl::InvalidArgumentError(absl::StrCat("learner.device '", learner.device(),
+                                                     "': LibTorch sees ", cuda_devices,
+                                                     " CUDA devices"));
+    }
     at::set_num_threads(learner.num_threads());
     at::globalContext().setFlushDenormal(true);
     absl::StatusOr<std::unique_ptr<Sac>> sac =
@@ -24,8 +32,9 @@ absl::StatusOr<std::unique_ptr<Algorithm>> MakeAlgorithm(const proto::Config& co
     if (!sac.ok()) return sac.status();
     return std::unique_ptr<Algorithm>(*std::move(sac));
   } catch (const std::exception& e) {
+    const std::string what = e.what();  // the first line; a backtrace follows
     return absl::InvalidArgumentError(
-        absl::StrCat("learner.device '", learner.device(), "': ", e.what()));
+        absl::StrCat("learner.device '", learner.device(), "': ", what.substr(0, what.find('\n'))));
   }
 }
 
