@@ -3,7 +3,6 @@
 #include <prometheus/text_serializer.h>
 
 #include <algorithm>
-#include <exception>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
@@ -72,7 +71,7 @@ Metrics::Metrics(const std::string& program)
       .Set(absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch()));
 }
 
-Metrics::~Metrics() = default;
+Metrics::~Metrics() { StopServing(); }
 
 prometheus::Counter& Metrics::AddCounter(const std::string& name, const std::string& help,
                                          const Labels& labels) {
@@ -105,22 +104,13 @@ void Metrics::AddSampledGauge(const std::string& name, const std::string& help,
 }
 
 absl::StatusOr<int> Metrics::Serve(const std::string& host, int port) {
-  const std::string address = absl::StrCat(host, ":", port);
-  try {
-    auto exposer = std::make_unique<prometheus::Exposer>(address, /*num_threads=*/2);
-    exposer->RegisterCollectable(registry_);
-    exposer->RegisterCollectable(sampled_);
-    const std::vector<int> ports = exposer->GetListeningPorts();
-    if (ports.empty()) return absl::UnavailableError(absl::StrCat("no metrics on ", address));
-    exposer_ = std::move(exposer);
-    return ports.front();
-  } catch (const std::exception& error) {
-    return absl::UnavailableError(absl::StrCat("cannot serve metrics on ", address,
-                                               " (is the port in use?): ", error.what()));
-  }
+  auto server = MetricsServer::Start(host, port, [this] { return Text(); });
+  if (!server.ok()) return server.status();
+  server_ = *std::move(server);
+  return server_->port();
 }
 
-void Metrics::StopServing() { exposer_.reset(); }
+void Metrics::StopServing() { server_.reset(); }
 
 std::string Metrics::Text() const {
   std::vector<prometheus::MetricFamily> families = registry_->Collect();

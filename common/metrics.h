@@ -2,7 +2,6 @@
 #define TROUPE_COMMON_METRICS_H_
 
 #include <prometheus/counter.h>
-#include <prometheus/exposer.h>
 #include <prometheus/gauge.h>
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
@@ -13,6 +12,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/metrics_server.h"
 
 namespace troupe {
 
@@ -62,7 +62,7 @@ class Metrics final {
 
   const std::shared_ptr<prometheus::Registry> registry_;
   const std::shared_ptr<Sampled> sampled_;
-  std::unique_ptr<prometheus::Exposer> exposer_;  // Serve and StopServing: one thread, the owner's
+  std::unique_ptr<MetricsServer> server_;  // Serve and StopServing: one thread, the owner's
 };
 
 // 100 us to 10 s, about three a decade. Unit: seconds.
