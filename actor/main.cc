@@ -1,7 +1,9 @@
 // troupe-actor: steps environments with the newest policy and sends rows to the replay shards; with
 // --evaluate it plays whole episodes with the policy's mode instead; with --probe it steps one
 // environment through a file of actions.
+#include <algorithm>
 #include <iostream>
+#include <limits>
 #include <random>
 #include <string>
 #include <utility>
@@ -19,6 +21,7 @@
 #include "actor/probe.h"
 #include "actor/run_actor.h"
 #include "actor/run_evaluator.h"
+#include "common/config.h"
 #include "common/program.h"
 
 ABSL_FLAG(int64_t, actor_index, 0, "Number of this actor; chooses the shard it starts with.");
@@ -52,7 +55,16 @@ SnapshotClientOptions SnapshotOptions(const proto::Config& config) {
           .reconnect_max = absl::Milliseconds(config.actor().reconnect_max_ms())};
 }
 
-RowWriterOptions WriterOptions(const proto::Config& config) {
+// Rows of one message: what the slack of the rate limiter is worth, at least one of each
+// environment.
+int64_t MessageRows(const proto::Config& config, const proto::Table& table) {
+  const proto::RateLimiter& limiter = table.rate_limiter();
+  if (limiter.samples_per_insert() == 0) return std::numeric_limits<int64_t>::max();
+  const double rows = std::min(limiter.slack() / limiter.samples_per_insert(), 1e9);
+  return std::max<int64_t>(config.actor().num_envs(), static_cast<int64_t>(rows));
+}
+
+RowWriterOptions WriterOptions(const proto::Config& config, const proto::Table& table) {
   const proto::Actor& actor = config.actor();
   return {.shards = Shards(config),
           .first_shard = absl::GetFlag(FLAGS_actor_index),
@@ -62,6 +74,7 @@ RowWriterOptions WriterOptions(const proto::Config& config) {
           .num_envs = actor.num_envs(),
           .max_unacked_bytes = actor.max_unacked_bytes(),
           .message_bytes = actor.message_bytes(),
+          .message_rows = MessageRows(config, table),
           .max_delay = absl::Milliseconds(actor.max_delay_ms()),
           .reconnect_min = absl::Milliseconds(actor.reconnect_min_ms()),
           .reconnect_max = absl::Milliseconds(actor.reconnect_max_ms()),
@@ -104,13 +117,15 @@ absl::Status Probe(const proto::Config& config) {
 
 absl::Status Act(Program& program) {
   const proto::Config& config = program.config;
+  absl::StatusOr<proto::Table> table = EffectiveTable(config, config.actor().table());
+  if (!table.ok()) return table.status();
   return RunActor({.environment = config.environment(),
                    .asset_dir = DefaultAssetDir(),
                    .num_threads = config.actor().num_threads(),
                    .actor_index = absl::GetFlag(FLAGS_actor_index),
                    .seed = IncarnationSeed(config),
                    .output_dir = absl::GetFlag(FLAGS_output_dir),
-                   .writer = WriterOptions(config),
+                   .writer = WriterOptions(config, *table),
                    .snapshots = SnapshotOptions(config)},
                   program.stop, program.metrics);
 }

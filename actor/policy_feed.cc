@@ -54,6 +54,7 @@ absl::Status PolicyFeed::Accept(const SnapshotPtr& snapshot) {
   {
     absl::MutexLock lock(&mu_);
     newest_ = *std::move(policy);
+    run_is_over_ = final_one;
   }
   if (final_one) on_over_();
   return absl::OkStatus();
@@ -80,6 +81,11 @@ absl::StatusOr<std::unique_ptr<Policy>> PolicyFeed::WaitAndTake() {
   if (newest_ != nullptr) return std::move(newest_);
   if (!status_.ok()) return status_;
   return absl::CancelledError("stopped while waiting for a policy");
+}
+
+bool PolicyFeed::run_is_over() const {
+  absl::MutexLock lock(&mu_);
+  return run_is_over_;
 }
 
 absl::Status PolicyFeed::status() const {

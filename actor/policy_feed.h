@@ -32,6 +32,8 @@ class PolicyFeed final {
   // environment or the shards refuse this run.
   absl::StatusOr<std::unique_ptr<Policy>> WaitAndTake() ABSL_LOCKS_EXCLUDED(mu_);
 
+  // Has the learner's last snapshot come?
+  bool run_is_over() const ABSL_LOCKS_EXCLUDED(mu_);
   // The error that ended the feed, or OK.
   absl::Status status() const ABSL_LOCKS_EXCLUDED(mu_);
   void Stop() ABSL_LOCKS_EXCLUDED(mu_);
@@ -48,6 +50,7 @@ class PolicyFeed final {
   mutable absl::Mutex mu_;
   std::unique_ptr<Policy> newest_ ABSL_GUARDED_BY(mu_);
   absl::Status status_ ABSL_GUARDED_BY(mu_);
+  bool run_is_over_ ABSL_GUARDED_BY(mu_) = false;
   bool ended_ ABSL_GUARDED_BY(mu_) = false;
 
   std::thread thread_;  // last: sees the rest constructed

@@ -73,6 +73,7 @@ class RowWriter::Impl final {
     std::unique_ptr<AppendCall> call;
     bool open = false;  // the shard has answered; rows may be sent
     bool writing = false;
+    bool held_back = false;  // by the shard's rate limiter
     std::shared_ptr<const RowMessage> written;  // kept while it is being written
     int64_t window_bytes = 0;
     absl::Time next_attempt = absl::InfinitePast();
@@ -186,7 +187,10 @@ absl::Status RowWriter::Impl::Append(int64_t env, absl::FunctionRef<void(absl::S
   if (absl::Status status = MakeRoom(); !status.ok()) return status;
   pack(AddRow(env));
   ++stats_.rows_appended;
-  if (message_->row_bytes >= options_.message_bytes) Seal();
+  if (message_->row_bytes >= options_.message_bytes ||
+      message_->row_bytes >= options_.message_rows * stride_bytes_) {
+    Seal();
+  }
   return absl::OkStatus();
 }
 
@@ -210,14 +214,15 @@ RowWriter::Impl::Lane* RowWriter::Impl::LaneToDropFrom() {
 }
 
 absl::Status RowWriter::Impl::MakeRoom() {
-  while (permanent_.ok() && !stopped_ && !HasRoom()) {
-    if (Lane* lane = LaneToDropFrom(); lane != nullptr) {
+  while (permanent_.ok() && !stopped_ && (current().held_back || !HasRoom())) {
+    if (Lane* lane = LaneToDropFrom(); lane != nullptr && !current().held_back) {
       stats_.rows_dropped += lane->rows.DropNewest();
       continue;
     }
     const auto ready = [this] {
       mu_.AssertReaderHeld();
-      return stopped_ || !permanent_.ok() || HasRoom() || LaneToDropFrom() != nullptr;
+      return stopped_ || !permanent_.ok() ||
+             (!current().held_back && (HasRoom() || LaneToDropFrom() != nullptr));
     };
     const absl::Time start = absl::Now();
     mu_.Await(absl::Condition(&ready));
@@ -392,6 +397,7 @@ absl::Status RowWriter::Impl::Resume(size_t shard, const proto::AppendReply& rep
     }
   }
   lane.open = true;
+  lane.held_back = reply.held_back();
   timer_.Signal();  // others that were tried meanwhile may not be wanted any more
   lane.window_bytes = reply.window_bytes();
   lane.backoff.Reset();
@@ -408,6 +414,7 @@ void RowWriter::Impl::OnReply(size_t shard, const proto::AppendReply& reply) {
     lane.call->Cancel();
     return;
   }
+  lane.held_back = reply.held_back();
   Send(lane);
   if (!Wanted(shard, absl::Now())) timer_.Signal();
 }
@@ -424,6 +431,7 @@ void RowWriter::Impl::OnBroken(size_t shard) {
   Lane& lane = lanes_[shard];
   if (lane.open) lane.away_since = absl::Now();
   lane.open = false;
+  lane.held_back = false;
 }
 
 void RowWriter::Impl::OnDone(size_t shard, const grpc::Status& status) {

@@ -2,6 +2,7 @@
 #define TROUPE_ACTOR_ROW_WRITER_H_
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -23,8 +24,11 @@ struct RowWriterOptions {
   std::string table;
   int64_t num_envs = 1;  // one stream each
   // As in proto/config.proto's Actor.
-  int64_t max_unacked_bytes = int64_t{64} << 20;
+  int64_t max_unacked_bytes = int64_t{256} << 10;
   int64_t message_bytes = 65536;
+  // A message holds no more rows than this, so that a rate limiter, which lets whole messages in,
+  // can be exact.
+  int64_t message_rows = std::numeric_limits<int64_t>::max();
   absl::Duration max_delay = absl::Milliseconds(5);
   absl::Duration reconnect_min = absl::Milliseconds(50);
   absl::Duration reconnect_max = absl::Seconds(2);
@@ -56,7 +60,8 @@ struct RowStream {
 // Brings the rows of `num_envs` environments to a shard, each exactly once.
 //
 // Rows are packed in place into messages that are kept until they are acked, in a buffer of
-// `max_unacked_bytes`; only when that is full does Append wait.  When the connection breaks, the
+// `max_unacked_bytes`; only when that is full, or while the shard's rate limiter holds writers back,
+// does Append wait.  When the connection breaks, the
 // writer reconnects, asks what the shard holds and sends the rest again.  When its shard stays away
 // for `move_after` and another one answers, new rows go there in new streams, and what the old one
 // has not acked is kept for it; it gives way, newest rows first and counted, only when its memory
@@ -74,7 +79,7 @@ class RowWriter final {
 
   // Calls `pack` once with the zeroed bytes of the next row of environment `env`, which it fills as
   // the layout says, header included.  `pack` runs under the writer's lock: it only copies.
-  // Waits while the buffer is full.  CANCELLED after Stop; a shard's permanent error (another run,
+  // Waits while the buffer is full or the shard holds writers back.  CANCELLED after Stop; a shard's permanent error (another run,
   // another layout, no such table) at once; then `pack` was not called.
   absl::Status Append(int64_t env, absl::FunctionRef<void(absl::Span<char> row)> pack);
 

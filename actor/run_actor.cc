@@ -67,7 +67,8 @@ absl::Status Connect(RowWriter& writer, const StopToken& stop) {
   return absl::CancelledError("stopped while waiting for a shard");
 }
 
-// Rows that the shards do not take any more are given up after kFlushTime; none was acked.
+// Rows that the shards do not take any more are given up after kFlushTime, or at once if the run is
+// over and nobody wants them; none was acked.
 absl::Status RunUntilStopped(Rollout& rollout, RowWriter& writer, PolicyFeed& feed,
                              StopToken& stop) {
   absl::Notification done;
@@ -75,12 +76,14 @@ absl::Status RunUntilStopped(Rollout& rollout, RowWriter& writer, PolicyFeed& fe
     stop.Wait();
     rollout.RequestStop();
     feed.Stop();
-    if (!done.WaitForNotificationWithTimeout(kFlushTime)) writer.Stop();
+    const absl::Duration patience = feed.run_is_over() ? absl::ZeroDuration() : kFlushTime;
+    if (!done.WaitForNotificationWithTimeout(patience)) writer.Stop();
   });
   absl::Status ran = rollout.Run();
   stop.Request();
   const absl::Status flushed = writer.Flush(absl::Now() + kFlushTime);
-  if (!flushed.ok()) spdlog::warn("not acked at the end: {}", std::string(flushed.message()));
+  if (!flushed.ok() && !feed.run_is_over())
+    spdlog::warn("not acked at the end: {}", std::string(flushed.message()));
   done.Notify();
   ender.join();
   return ran.ok() ? feed.status() : ran;

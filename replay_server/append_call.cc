@@ -41,8 +41,8 @@ void AppendCall::OnReadDone(bool ok) {
     return End(status);
   }
   read_due_ = true;
-  WriteNext();
   ReadNext();
+  WriteNext();
 }
 
 absl::Status AppendCall::HandleOpen() {
@@ -94,12 +94,15 @@ void AppendCall::Wake() {
   absl::MutexLock lock(&mu_);
   waiting_ = false;
   ReadNext();
+  WriteNext();
 }
 
 void AppendCall::WriteNext() {
   if (writing_ || finished_) return;
-  if (!acks_.empty()) {
+  if (!acks_.empty() || (waiting_ != told_to_wait_ && !ending_.has_value())) {
     reply_.Clear();
+    reply_.set_held_back(waiting_);
+    told_to_wait_ = waiting_;
     for (const auto& [stream, held_rows] : acks_) {
       proto::StreamAck* ack = reply_.add_acks();
       ack->set_stream(stream);
@@ -122,8 +125,8 @@ void AppendCall::OnWriteDone(bool ok) {
     End(absl::CancelledError("the writer is gone"));
     return;
   }
-  WriteNext();
   ReadNext();
+  WriteNext();
 }
 
 void AppendCall::End(const absl::Status& status) {

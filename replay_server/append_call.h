@@ -19,8 +19,8 @@
 namespace troupe {
 
 // One Append call.  The next message is read only when the last is stored and the rate limiter
-// admits writers, so a writer that is held back meets its own flow control.  Acks gather while one
-// reply is on its way.
+// admits writers, so a writer that is held back meets its own flow control; it is told so, too.
+// Acks gather while one reply is on its way.
 //
 // Thread-safe; owns itself until gRPC is done with it.
 class AppendCall final : public grpc::ServerBidiReactor<proto::AppendRequest, proto::AppendReply>,
@@ -60,6 +60,7 @@ class AppendCall final : public grpc::ServerBidiReactor<proto::AppendRequest, pr
   absl::flat_hash_map<uint64_t, uint64_t> acks_ ABSL_GUARDED_BY(mu_);  // not yet written
   bool read_due_ ABSL_GUARDED_BY(mu_) = false;  // the last message is dealt with
   bool waiting_ ABSL_GUARDED_BY(mu_) = false;   // for the rate limiter
+  bool told_to_wait_ ABSL_GUARDED_BY(mu_) = false;
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
   bool finished_ ABSL_GUARDED_BY(mu_) = false;
   std::optional<absl::Status> ending_ ABSL_GUARDED_BY(mu_);
