@@ -94,4 +94,5 @@ class Display:
         if steps <= steps_then:
             return "-"
         seconds = int((total - steps) * (now - then) / (steps - steps_then))
+        seconds = max(0, seconds)
         return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
