@@ -19,8 +19,9 @@ struct StepSizes {
 
 // One pass over memory where LibTorch would make eight.
 template <typename T>
-void StepOnCpu(int64_t n, StepSizes sizes, T* __restrict values, T* __restrict gradients,
-               T* __restrict m, T* __restrict v) {
+[[gnu::always_inline]] inline void StepOver(int64_t n, StepSizes sizes, T* __restrict values,
+                                            T* __restrict gradients, T* __restrict m,
+                                            T* __restrict v) {
   const T beta1 = kBeta1, beta2 = kBeta2, epsilon = kEpsilon;
   const T rate = sizes.learning_rate, inverse_root = sizes.inverse_root;
   for (int64_t i = 0; i < n; ++i) {
@@ -30,6 +31,27 @@ void StepOnCpu(int64_t n, StepSizes sizes, T* __restrict values, T* __restrict g
     values[i] -= rate * m[i] / (std::sqrt(v[i]) * inverse_root + epsilon);
     gradients[i] = 0;
   }
+}
+
+#if defined(__x86_64__)
+// The same operations, eight at a time; no fused ones, so that every machine gets the same bits.
+[[gnu::target("avx2")]] void StepAvx2(int64_t n, StepSizes sizes, float* values, float* gradients,
+                                      float* m, float* v) {
+  StepOver(n, sizes, values, gradients, m, v);
+}
+#endif
+
+void StepOnCpu(int64_t n, StepSizes sizes, double* values, double* gradients, double* m,
+               double* v) {
+  StepOver(n, sizes, values, gradients, m, v);
+}
+
+void StepOnCpu(int64_t n, StepSizes sizes, float* values, float* gradients, float* m, float* v) {
+#if defined(__x86_64__)
+  static const bool has_avx2 = __builtin_cpu_supports("avx2");
+  if (has_avx2) return StepAvx2(n, sizes, values, gradients, m, v);
+#endif
+  StepOver(n, sizes, values, gradients, m, v);
 }
 
 }  // namespace
