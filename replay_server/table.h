@@ -121,6 +121,11 @@ class Table final {
     const uint8_t* data;
     size_t size_bytes;
   };
+  // Windows to copy out, and the pins to take off their blocks after that.
+  struct Pinned {
+    std::vector<Segment> segments;
+    std::vector<std::atomic<uint32_t>*> pins;
+  };
 
   Table(const TableOptions& options, Scheduler* scheduler);
   void Adopt(std::unique_ptr<RowLog> log) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -134,6 +139,9 @@ class Table final {
   void RemoveWindows(uint32_t block) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool CountSampled(const Selection& selection) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   std::vector<Selection> Select(uint64_t n) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Selects, counts and pins; nothing: the sampler was told to wait.
+  std::optional<Pinned> PinOrWait(const SampleQuery& query, const WaiterPtr& sampler,
+                                  SampleBatch* batch) ABSL_LOCKS_EXCLUDED(mu_);
   void AddSegments(const Selection& selection, std::vector<Segment>* segments) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   LimiterCounts CountsOfAll() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

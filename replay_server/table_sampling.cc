@@ -91,48 +91,48 @@ void Table::AddSegments(const Selection& selection, std::vector<Segment>* segmen
   }
 }
 
-bool Table::SampleOrWait(const SampleQuery& query, const WaiterPtr& sampler, SampleBatch* batch) {
-  std::vector<Selection> selections;
-  std::vector<Segment> segments;
-  std::atomic<uint32_t>* pins = nullptr;
-  uint64_t window_bytes = 0;
-  {
-    absl::MutexLock lock(&mu_);
-    if (!Admits(query)) {
-      sampler->query = query;
-      if (!sampler->since.has_value()) sampler->since = std::chrono::steady_clock::now();
-      samplers_.push_back(sampler);
-      return false;
-    }
-    sampler->since.reset();
-    if (query.num_windows > 0) {
-      selections = Select(query.num_windows);
-      pins = pins_.get();
-      window_bytes = options_.window.length * log_->stride_bytes();
-      for (const Selection& selection : selections) {
-        batch->row_ids.push_back(log_->RowId(selection.block, selection.slot));
-        batch->probabilities.push_back(selection.probability);
-        AddSegments(selection, &segments);
-        pins[selection.block].fetch_add(1, std::memory_order_relaxed);
-      }
-      LogCounts counts = log_->counts();
-      counts.sampled += query.num_windows;
-      log_->CommitCounts(counts);
-      WakeAdmitted();
-    }
-    batch->mass = selector_->Mass();
-    batch->counts = log_->counts();
+std::optional<Table::Pinned> Table::PinOrWait(const SampleQuery& query, const WaiterPtr& sampler,
+                                              SampleBatch* batch) {
+  absl::MutexLock lock(&mu_);
+  if (!Admits(query)) {
+    sampler->query = query;
+    if (!sampler->since.has_value()) sampler->since = std::chrono::steady_clock::now();
+    samplers_.push_back(sampler);
+    return std::nullopt;
   }
-  batch->windows.resize(selections.size() * window_bytes);
+  sampler->since.reset();
+  Pinned pinned;
+  if (query.num_windows > 0) {
+    for (const Selection& selection : Select(query.num_windows)) {
+      batch->row_ids.push_back(log_->RowId(selection.block, selection.slot));
+      batch->probabilities.push_back(selection.probability);
+      AddSegments(selection, &pinned.segments);
+      pinned.pins.push_back(&pins_[selection.block]);
+      pinned.pins.back()->fetch_add(1, std::memory_order_relaxed);
+    }
+    LogCounts counts = log_->counts();
+    counts.sampled += query.num_windows;
+    log_->CommitCounts(counts);
+    WakeAdmitted();
+  }
+  batch->mass = selector_->Mass();
+  batch->counts = log_->counts();
+  return pinned;
+}
+
+bool Table::SampleOrWait(const SampleQuery& query, const WaiterPtr& sampler, SampleBatch* batch) {
+  const std::optional<Pinned> pinned = PinOrWait(query, sampler, batch);
+  if (!pinned.has_value()) return false;
+  size_t size_bytes = 0;
+  for (const Segment& segment : pinned->segments) size_bytes += segment.size_bytes;
+  batch->windows.resize(size_bytes);
   char* to = batch->windows.data();
-  for (const Segment& segment : segments) {
+  for (const Segment& segment : pinned->segments) {
     std::memcpy(to, segment.data, segment.size_bytes);
     to += segment.size_bytes;
   }
-  for (const Selection& selection : selections) {
-    if (pins[selection.block].fetch_sub(1, std::memory_order_release) == 1) {
-      pins[selection.block].notify_all();
-    }
+  for (std::atomic<uint32_t>* pin : pinned->pins) {
+    if (pin->fetch_sub(1, std::memory_order_release) == 1) pin->notify_all();
   }
   return true;
 }
