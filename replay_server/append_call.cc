@@ -1,5 +1,6 @@
 #include "replay_server/append_call.h"
 
+#include <chrono>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -75,9 +76,13 @@ absl::Status AppendCall::HandleRows() {
   for (const proto::RowRun& run : request_.runs()) {
     runs_.push_back({run.stream(), run.first_row(), run.rows()});
   }
+  const auto begin = std::chrono::steady_clock::now();
   absl::StatusOr<std::vector<proto::StreamAck>> acks =
       table_->Append(runs_, shard_->snapshots().newest_version());
   if (!acks.ok()) return acks.status();
+  if (shard_->options().observe_append) {
+    shard_->options().observe_append(absl::FromChrono(std::chrono::steady_clock::now() - begin));
+  }
   for (const proto::StreamAck& ack : *acks) acks_[ack.stream()] = ack.held_rows();
   return absl::OkStatus();
 }

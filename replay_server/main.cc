@@ -75,6 +75,12 @@ absl::Status Run(Program& program) {
   if (absl::Status status = CheckPlaintext(*address); !status.ok()) return status;
   absl::StatusOr<ShardOptions> options = MakeShardOptions(program.config);
   if (!options.ok()) return options.status();
+  prometheus::Histogram& append_seconds =
+      program.metrics.AddHistogram("troupe_replay_append_duration_seconds",
+                                   "Time to store one message of rows.", DurationBounds());
+  options->observe_append = [&append_seconds](absl::Duration duration) {
+    append_seconds.Observe(absl::ToDoubleSeconds(duration));
+  };
   absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(*address, *options);
   if (!server.ok()) {
     // What is wrong with the disk or the port is no fault of usage.

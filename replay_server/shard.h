@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -12,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "proto/replay.pb.h"
 #include "replay_server/calls.h"
 #include "replay_server/mapped_file.h"
@@ -28,6 +30,8 @@ struct ShardOptions {
   int64_t max_snapshot_bytes = int64_t{1} << 30;
   int32_t max_streams = 4096;
   int64_t append_window_bytes = int64_t{4} << 20;
+  // Told how long each message of rows took to store; thread-safe; may be empty.
+  std::function<void(absl::Duration)> observe_append = {};
 };
 
 // What the services of one shard share: its tables, its snapshot, the run they belong to.
