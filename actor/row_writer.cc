@@ -414,7 +414,8 @@ void RowWriter::Impl::OnReply(size_t shard, const proto::AppendReply& reply) {
     lane.call->Cancel();
     return;
   }
-  lane.held_back = reply.held_back();
+  // Rows made before the older ones are in would only stand in a queue and grow old.
+  if (reply.held_back() || lane.rows.empty()) lane.held_back = reply.held_back();
   Send(lane);
   if (!Wanted(shard, absl::Now())) timer_.Signal();
 }

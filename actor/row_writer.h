@@ -60,8 +60,8 @@ struct RowStream {
 // Brings the rows of `num_envs` environments to a shard, each exactly once.
 //
 // Rows are packed in place into messages that are kept until they are acked, in a buffer of
-// `max_unacked_bytes`; only when that is full, or while the shard's rate limiter holds writers back,
-// does Append wait.  When the connection breaks, the
+// `max_unacked_bytes`; only when that is full, or from when the shard's rate limiter holds
+// writers back until all is acked, does Append wait.  When the connection breaks, the
 // writer reconnects, asks what the shard holds and sends the rest again.  When its shard stays away
 // for `move_after` and another one answers, new rows go there in new streams, and what the old one
 // has not acked is kept for it; it gives way, newest rows first and counted, only when its memory
