@@ -116,7 +116,7 @@ TEST(RowLogKillTest, RecoversFromAKillAtAnyInstruction) {
     if (HasFatalFailure()) FAIL() << "image " << images << " after " << *done << " steps";
   }
   EXPECT_TRUE(child.Succeeded());
-  EXPECT_GT(images, 100);
+  EXPECT_GT(images, 50);  // wider stores make fewer
   munmap(done, 4096);
 }
 
