@@ -104,6 +104,7 @@ class ClientsTest : public ::testing::Test {
     writing_.table = "replay";
     writing_.num_envs = 3;
     writing_.message_bytes = 2000;
+    writing_.max_unacked_bytes = 64 << 20;  // all, even if nothing is ever acked
     writing_.reconnect_min = absl::Milliseconds(5);
     writing_.reconnect_max = absl::Milliseconds(100);
     writing_.move_after = absl::Hours(1);
