@@ -1,6 +1,7 @@
 // troupe-replay-server: one shard.
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <string>
 
 #include "absl/cleanup/cleanup.h"
@@ -48,6 +49,7 @@ absl::StatusOr<TableOptions> MakeTableOptions(const proto::Config& config,
   options.rate_limiter.min_size = table->rate_limiter().min_size();
   options.rate_limiter.samples_per_insert = table->rate_limiter().samples_per_insert();
   options.rate_limiter.slack = table->rate_limiter().slack();
+  options.num_shards = std::max(1, config.shards_size());
   options.rate_limiter.queue_length = table->rate_limiter().queue_length();
   return options;
 }

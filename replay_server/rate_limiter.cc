@@ -25,7 +25,16 @@ bool RateLimiter::WritersMayWrite(const LimiterCounts& counts) const {
                              Earned(counts) - static_cast<double>(counts.sampled) > options_.slack;
   const bool queue_full = options_.queue_length > 0 &&
                           counts.unsampled_here >= static_cast<uint64_t>(options_.queue_length);
-  return !too_far_ahead && !queue_full;
+  const bool share_is_used = static_cast<double>(counts.inserted_here) > counts.share_here;
+  return !too_far_ahead && !share_is_used && !queue_full;
+}
+
+double RateLimiter::Headroom(const LimiterCounts& counts) const {
+  if (options_.samples_per_insert == 0) return std::numeric_limits<double>::infinity();
+  const double earned =
+      (static_cast<double>(counts.sampled) + options_.slack) / options_.samples_per_insert;
+  return std::max(
+      0.0, static_cast<double>(options_.min_size) + earned - static_cast<double>(counts.inserted));
 }
 
 std::string RateLimiter::WhySampleWaits(uint64_t n, const LimiterCounts& counts) const {
@@ -51,6 +60,12 @@ std::string RateLimiter::WhyWritersWait(const LimiterCounts& counts) const {
                         counts.inserted, " inserted - ", options_.min_size, ") - ", counts.sampled,
                         " sampled > slack ", options_.slack, "; ",
                         std::ceil(ahead - options_.slack), " more samples free it");
+  }
+  if (static_cast<double>(counts.inserted_here) > counts.share_here) {
+    return absl::StrCat("samples_per_insert: this shard's part of ", counts.inserted,
+                        " windows inserted for ", counts.sampled, " sampled is ",
+                        std::floor(counts.share_here), ", and it has ", counts.inserted_here,
+                        "; the learner's next request frees it");
   }
   return absl::StrCat("queue_length: ", counts.unsampled_here,
                       " windows were never sampled, at most ", options_.queue_length, "; ",

@@ -78,6 +78,7 @@ void Table::Adopt(std::unique_ptr<RowLog> log) {
     std::reverse(completed_.begin(), completed_.end());
     for (const BlockMask& windows : completed_) AddWindows(windows.block, windows.mask);
   }
+  TakeShare();
 }
 
 std::string Table::run() const {

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <list>
 #include <memory>
 #include <optional>
@@ -37,6 +38,7 @@ struct TableOptions {
   proto::SelectorKind selector = proto::UNIFORM;
   uint8_t max_times_sampled = 0;  // 0: no limit
   RateLimiterOptions rate_limiter;
+  int num_shards = 1;  // that share the rate limiter's band
 };
 
 // Consecutive packed rows of one stream, as they came.
@@ -144,6 +146,8 @@ class Table final {
                                   SampleBatch* batch) ABSL_LOCKS_EXCLUDED(mu_);
   void AddSegments(const Selection& selection, std::vector<Segment>* segments) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Takes this shard's part of what the union may still insert.
+  void TakeShare() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   LimiterCounts CountsOfAll() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   std::string WhyWaits(const SampleQuery& query) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool Admits(const SampleQuery& query) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -171,6 +175,7 @@ class Table final {
   uint64_t draws_left_ ABSL_GUARDED_BY(mu_) = 0;  // until all windows reach max_times_sampled
   uint64_t others_inserted_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t others_sampled_ ABSL_GUARDED_BY(mu_) = 0;
+  double insert_until_ ABSL_GUARDED_BY(mu_) = std::numeric_limits<double>::infinity();
   uint64_t version_lag_sum_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t version_lag_rows_ ABSL_GUARDED_BY(mu_) = 0;
   std::vector<BlockMask> completed_ ABSL_GUARDED_BY(mu_);  // scratch

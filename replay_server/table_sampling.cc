@@ -11,11 +11,22 @@
 namespace troupe {
 
 LimiterCounts Table::CountsOfAll() const {
-  LimiterCounts counts = {others_inserted_, others_sampled_, unsampled_};
+  LimiterCounts counts;
+  counts.inserted = others_inserted_;
+  counts.sampled = others_sampled_;
+  counts.unsampled_here = unsampled_;
+  counts.share_here = insert_until_;
   if (log_ == nullptr) return counts;
-  counts.inserted += log_->counts().inserted;
+  counts.inserted_here = log_->counts().inserted;
+  counts.inserted += counts.inserted_here;
   counts.sampled += log_->counts().sampled;
   return counts;
+}
+
+void Table::TakeShare() {
+  const LimiterCounts counts = CountsOfAll();
+  insert_until_ =
+      static_cast<double>(counts.inserted_here) + limiter_.Headroom(counts) / options_.num_shards;
 }
 
 std::string Table::WhyWaits(const SampleQuery& query) const {
@@ -113,6 +124,7 @@ std::optional<Table::Pinned> Table::PinOrWait(const SampleQuery& query, const Wa
     LogCounts counts = log_->counts();
     counts.sampled += query.num_windows;
     log_->CommitCounts(counts);
+    TakeShare();
     WakeAdmitted();
   }
   batch->mass = selector_->Mass();
@@ -178,9 +190,9 @@ SampleBatch Table::Counts() const {
 
 void Table::NoteOthers(uint64_t inserted, uint64_t sampled) {
   absl::MutexLock lock(&mu_);
-  if (inserted <= others_inserted_ && sampled <= others_sampled_) return;
   others_inserted_ = std::max(others_inserted_, inserted);
   others_sampled_ = std::max(others_sampled_, sampled);
+  TakeShare();
   WakeAdmitted();
 }
 

@@ -122,6 +122,29 @@ TEST_F(TableTest, LagIsCountedAgainstTheNewestVersionOfTheSameEpoch) {
   EXPECT_EQ(table_->Describe().version_lag_sum(), 30);
 }
 
+TEST_F(TableTest, AShardTakesInNoMoreThanItsPartUntilTheLearnersNextWord) {
+  options_.num_shards = 2;
+  options_.rate_limiter.min_size = 10;
+  options_.rate_limiter.samples_per_insert = 1;
+  options_.rate_limiter.slack = 30;
+  Make();
+  const auto writer = std::make_shared<Waiter>();
+  // The union may insert 10 + 30 windows; half of that is this shard's.
+  Append(1, 0, 21);  // 20 windows
+  EXPECT_TRUE(table_->AdmitWriterOrWait(writer));
+  Append(1, 21, 1);
+  EXPECT_FALSE(table_->AdmitWriterOrWait(writer));
+  EXPECT_THAT(table_->Describe().writers_wait_for(), testing::HasSubstr("this shard's part"));
+  // Of the 19 that are left, the other shard has used 9: half of the rest is 5.
+  table_->NoteOthers(9, 0);
+  EXPECT_TRUE(table_->AdmitWriterOrWait(writer));
+  Append(1, 22, 5);
+  EXPECT_TRUE(table_->AdmitWriterOrWait(writer));
+  Append(1, 27, 1);
+  EXPECT_FALSE(table_->AdmitWriterOrWait(writer));
+  table_->Forget(writer);
+}
+
 TEST_F(TableTest, EnvironmentStepsAreTheRowsThatAreNotFinal) {
   Make();
   Append(1, 0, 100, {10, 99});
