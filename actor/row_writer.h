@@ -60,12 +60,13 @@ struct RowStream {
 // Brings the rows of `num_envs` environments to a shard, each exactly once.
 //
 // Rows are packed in place into messages that are kept until they are acked, in a buffer of
-// `max_unacked_bytes`; only when that is full, or from when the shard's rate limiter holds
-// writers back until all is acked, does Append wait.  When the connection breaks, the
-// writer reconnects, asks what the shard holds and sends the rest again.  When its shard stays away
-// for `move_after` and another one answers, new rows go there in new streams, and what the old one
-// has not acked is kept for it; it gives way, newest rows first and counted, only when its memory
-// is needed while the old shard is still away.
+// `max_unacked_bytes`; only when that is full, or from when the shard's rate limiter holds writers
+// back until all is acked, does Append wait.  When the connection breaks, the writer reconnects,
+// asks what the shard holds and sends the rest again.  When its shard stays away for `move_after`
+// and another one answers, new rows go there in new streams, and what the old one has not acked is
+// kept for it; it gives way, newest rows first and counted, only when its memory is needed while
+// the old shard is still away.
+//
 // Thread-safe.  The work is done by gRPC's callback threads and one thread for timers.
 class RowWriter final {
  public:
@@ -79,8 +80,9 @@ class RowWriter final {
 
   // Calls `pack` once with the zeroed bytes of the next row of environment `env`, which it fills as
   // the layout says, header included.  `pack` runs under the writer's lock: it only copies.
-  // Waits while the buffer is full or the shard holds writers back.  CANCELLED after Stop; a shard's permanent error (another run,
-  // another layout, no such table) at once; then `pack` was not called.
+  // Waits while the buffer is full or the shard holds writers back.  CANCELLED after Stop; a
+  // shard's permanent error (another run, another layout, no such table) at once; then `pack` was
+  // not called.
   absl::Status Append(int64_t env, absl::FunctionRef<void(absl::Span<char> row)> pack);
 
   // Sends what is there and waits until all of it is acked.  DEADLINE_EXCEEDED says what is missing
