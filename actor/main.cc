@@ -29,6 +29,9 @@ ABSL_FLAG(bool, evaluate, false, "Play deterministic episodes and report returns
 ABSL_FLAG(std::string, output_dir, "",
           "Folder for evaluations.jsonl and TensorBoard files (--evaluate; default '.'), or for "
           "actor-<index>.json, the counts at exit.");
+ABSL_FLAG(std::string, ledger, "",
+          "File to append to, as JSON lines, how many rows of each stream the shards have acked; "
+          "one file an incarnation.");
 ABSL_FLAG(std::string, probe, "",
           "Step the configured environment through this file of actions, one a line, print JSON "
           "lines and exit.");
@@ -55,16 +58,15 @@ SnapshotClientOptions SnapshotOptions(const proto::Config& config) {
           .reconnect_max = absl::Milliseconds(config.actor().reconnect_max_ms())};
 }
 
-// Rows of one message: what the slack of the rate limiter is worth, at least one of each
-// environment.
-int64_t MessageRows(const proto::Config& config, const proto::Table& table) {
+// What the slack of the rate limiter is worth, twice; at least two steps of every environment.
+int64_t MaxRowsAhead(const proto::Config& config, const proto::Table& table) {
   const proto::RateLimiter& limiter = table.rate_limiter();
   if (limiter.samples_per_insert() == 0) return std::numeric_limits<int64_t>::max();
   const double rows = std::min(limiter.slack() / limiter.samples_per_insert(), 1e9);
-  return std::max<int64_t>(config.actor().num_envs(), static_cast<int64_t>(rows));
+  return 2 * std::max<int64_t>(config.actor().num_envs(), static_cast<int64_t>(rows));
 }
 
-RowWriterOptions WriterOptions(const proto::Config& config, const proto::Table& table) {
+RowWriterOptions WriterOptions(const proto::Config& config) {
   const proto::Actor& actor = config.actor();
   return {.shards = Shards(config),
           .first_shard = absl::GetFlag(FLAGS_actor_index),
@@ -74,7 +76,6 @@ RowWriterOptions WriterOptions(const proto::Config& config, const proto::Table& 
           .num_envs = actor.num_envs(),
           .max_unacked_bytes = actor.max_unacked_bytes(),
           .message_bytes = actor.message_bytes(),
-          .message_rows = MessageRows(config, table),
           .max_delay = absl::Milliseconds(actor.max_delay_ms()),
           .reconnect_min = absl::Milliseconds(actor.reconnect_min_ms()),
           .reconnect_max = absl::Milliseconds(actor.reconnect_max_ms()),
@@ -125,7 +126,9 @@ absl::Status Act(Program& program) {
                    .actor_index = absl::GetFlag(FLAGS_actor_index),
                    .seed = IncarnationSeed(config),
                    .output_dir = absl::GetFlag(FLAGS_output_dir),
-                   .writer = WriterOptions(config, *table),
+                   .ledger = absl::GetFlag(FLAGS_ledger),
+                   .max_rows_ahead = MaxRowsAhead(config, *table),
+                   .writer = WriterOptions(config),
                    .snapshots = SnapshotOptions(config)},
                   program.stop, program.metrics);
 }

@@ -1,11 +1,13 @@
 #include "actor/run_actor.h"
 
+#include <algorithm>
 #include <memory>
 #include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
+#include "actor/ledger.h"
 #include "actor/policy_feed.h"
 #include "actor/rollout.h"
 #include "actor/row_packer.h"
@@ -107,6 +109,15 @@ absl::Status Act(const ActorOptions& options, VectorEnv& envs, const Layout& lay
   return ran.ok() ? written : ran;
 }
 
+RowWriterOptions WriterOptions(const ActorOptions& options, const Layout& layout) {
+  RowWriterOptions writer = options.writer;
+  const int64_t rows = writer.max_unacked_bytes / layout.stride_bytes();
+  if (options.max_rows_ahead >= rows) return writer;
+  writer.max_unacked_bytes = options.max_rows_ahead * layout.stride_bytes();
+  writer.message_bytes = std::min(writer.message_bytes, writer.max_unacked_bytes / 2);
+  return writer;
+}
+
 }  // namespace
 
 absl::Status RunActor(const ActorOptions& options, StopToken& stop, Metrics& metrics) {
@@ -115,12 +126,20 @@ absl::Status RunActor(const ActorOptions& options, StopToken& stop, Metrics& met
   if (!envs.ok()) return envs.status();
   absl::StatusOr<Layout> layout = Layout::FromProto(MakeLayout((*envs)->spec()));
   if (!layout.ok()) return layout.status();
-  auto writer = RowWriter::Create(options.writer, *layout);
+  auto writer = RowWriter::Create(WriterOptions(options, *layout), *layout);
   if (!writer.ok()) return writer.status();
+  std::unique_ptr<Ledger> ledger;
+  if (!options.ledger.empty()) {
+    auto opened = Ledger::Open(options.ledger, **writer);
+    if (!opened.ok()) return opened.status();
+    ledger = *std::move(opened);
+  }
   AddWriterMetrics(**writer, metrics);
   absl::Status acted = Act(options, **envs, *layout, **writer, stop, metrics);
   metrics.StopServing();  // the sampled metrics read the writer
-  return absl::IsCancelled(acted) ? absl::OkStatus() : acted;
+  if (absl::IsCancelled(acted)) acted = absl::OkStatus();
+  if (ledger != nullptr) acted.Update(ledger->Close());
+  return acted;
 }
 
 }  // namespace troupe

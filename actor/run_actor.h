@@ -2,6 +2,7 @@
 #define TROUPE_ACTOR_RUN_ACTOR_H_
 
 #include <cstdint>
+#include <limits>
 #include <string>
 
 #include "absl/status/status.h"
@@ -19,6 +20,10 @@ struct ActorOptions {
   int64_t actor_index = 0;
   uint64_t seed = 1;       // differs between any two incarnations of actors
   std::string output_dir;  // for actor-<index>.json, the counts at exit; empty: none
+  std::string ledger;      // path for a Ledger of acked rows; empty: none
+  // Rows that may be made but not acked, whatever the writer's buffer holds; where a rate limiter
+  // ties acting to learning, older rows would be those of an old policy.
+  int64_t max_rows_ahead = std::numeric_limits<int64_t>::max();
   RowWriterOptions writer;
   SnapshotClientOptions snapshots;
 };
