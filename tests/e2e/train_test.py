@@ -98,7 +98,8 @@ class Train(unittest.TestCase):
 
     def test_ctrl_c_stops_in_order_with_a_checkpoint(self):
         process = self.start(sets=["total_env_steps=1000000"])
-        wait_for(lambda: os.path.exists(self.file("learner.jsonl")), "the first updates")
+        log = self.file("learner.jsonl")
+        wait_for(lambda: os.path.exists(log) and os.path.getsize(log) > 0, "the first updates")
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=TIMEOUT)
         self.assertEqual(process.returncode, 0, output)
