@@ -82,7 +82,7 @@ absl::Status RowWriter::Impl::Append(int64_t env, absl::FunctionRef<void(absl::S
   pack(AddRow(env));
   ++stats_.rows_appended;
   if (message_->row_bytes >= options_.message_bytes ||
-      message_->row_bytes >= options_.message_rows * stride_bytes_) {
+      message_->row_bytes / stride_bytes_ >= options_.message_rows) {
     Seal();
   }
   return absl::OkStatus();

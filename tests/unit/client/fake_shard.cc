@@ -56,21 +56,18 @@ class FakeShard::ReplayService final : public proto::Replay::Service {
     if (!stream->Read(&request)) return grpc::Status::OK;
     {
       absl::MutexLock lock(&state_.mu);
-      if (!state_.refuse.ok()) return state_.refuse;
-      ++state_.append_opens;
-      state_.stride_bytes = Layout::FromProto(request.open().layout())->stride_bytes();
-      proto::AppendReply reply;
-      reply.set_window_bytes(state_.window_bytes);
-      for (const uint64_t id : request.open().streams()) AddAck(id, &reply);
-      stream->Write(reply);
+      if (grpc::Status status = Open(request.open(), stream); !status.ok()) return status;
+      if (!AwaitAdmission(context, stream)) return grpc::Status::CANCELLED;
     }
     proto::AppendReply reply;
     for (int64_t n = 1; stream->Read(&request); ++n) {
       absl::MutexLock lock(&state_.mu);
+      if (!AwaitStoring(context)) return grpc::Status::CANCELLED;
       if (grpc::Status status = Store(request); !status.ok()) return status;
       for (const proto::RowRun& run : request.runs()) AddAck(run.stream(), &reply);
-      if (!state_.acks || n % state_.ack_one_in != 0) continue;
-      stream->Write(std::exchange(reply, {}));
+      reply.set_held_back(!AdmitsWriters());
+      if (state_.acks && n % state_.ack_one_in == 0) stream->Write(std::exchange(reply, {}));
+      if (!AwaitAdmission(context, stream)) return grpc::Status::CANCELLED;
     }
     return grpc::Status::OK;
   }
@@ -113,6 +110,43 @@ class FakeShard::ReplayService final : public proto::Replay::Service {
   }
 
  private:
+  grpc::Status Open(const proto::AppendOpen& open, AppendStream* stream)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mu) {
+    if (!state_.refuse.ok()) return state_.refuse;
+    ++state_.append_opens;
+    state_.stride_bytes = Layout::FromProto(open.layout())->stride_bytes();
+    proto::AppendReply reply;
+    reply.set_window_bytes(state_.window_bytes);
+    reply.set_held_back(!AdmitsWriters());
+    for (const uint64_t id : open.streams()) AddAck(id, &reply);
+    stream->Write(reply);
+    return grpc::Status::OK;
+  }
+
+  bool AdmitsWriters() const ABSL_SHARED_LOCKS_REQUIRED(state_.mu) {
+    return state_.Rows() < state_.admits_rows;
+  }
+
+  // Holds the writer back, who was told so, until it is admitted, and tells it that.  False: the
+  // call was cancelled meanwhile.
+  bool AwaitAdmission(grpc::ServerContext* context, AppendStream* stream)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mu) {
+    if (AdmitsWriters()) return true;
+    const auto admitted = [this] {
+      state_.mu.AssertReaderHeld();
+      return AdmitsWriters();
+    };
+    return HoldBack(state_, context, admitted) && stream->Write(proto::AppendReply());
+  }
+
+  bool AwaitStoring(grpc::ServerContext* context) ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mu) {
+    const auto stores = [this] {
+      state_.mu.AssertReaderHeld();
+      return state_.Rows() < state_.stores_rows;
+    };
+    return HoldBack(state_, context, stores);
+  }
+
   void AddAck(uint64_t id, proto::AppendReply* reply) ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mu) {
     proto::StreamAck* ack = reply->add_acks();
     ack->set_stream(id);
@@ -132,7 +166,8 @@ class FakeShard::ReplayService final : public proto::Replay::Service {
       rows.append(run.rows(), known, std::string::npos);
       bytes += run.rows().size();
     }
-    state_.max_unacked_seen = std::max(state_.max_unacked_seen, bytes);
+    ++state_.messages;
+    state_.largest_message_bytes = std::max(state_.largest_message_bytes, bytes);
     return grpc::Status::OK;
   }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <map>
 #include <memory>
 #include <string>
@@ -29,7 +30,12 @@ struct FakeShardState {
   int64_t ack_one_in ABSL_GUARDED_BY(mu) = 1;      // answers only every so many messages
   int64_t overclaim_rows ABSL_GUARDED_BY(mu) = 0;  // acks that many rows too many
   int64_t window_bytes ABSL_GUARDED_BY(mu) = 1 << 20;
-  int64_t max_unacked_seen ABSL_GUARDED_BY(mu) = 0;
+  int64_t messages ABSL_GUARDED_BY(mu) = 0;  // stored
+  int64_t largest_message_bytes ABSL_GUARDED_BY(mu) = 0;
+  // From this many rows on the next message is not stored, silently; as by a slow disk.
+  int64_t stores_rows ABSL_GUARDED_BY(mu) = std::numeric_limits<int64_t>::max();
+  // From this many rows on writers are held back, and told so; as by a rate limiter.
+  int64_t admits_rows ABSL_GUARDED_BY(mu) = std::numeric_limits<int64_t>::max();
   grpc::Status refuse ABSL_GUARDED_BY(mu);  // not OK: every call ends with it
   // Sample.
   proto::Layout layout ABSL_GUARDED_BY(mu);
