@@ -1,10 +1,8 @@
 // Steps per second of the vector environment with random actions, as a line of bench.jsonl.
 //   env_bench [--id HalfCheetah-v5] [--num_envs 64] [--num_threads 2] [--seconds 5]
-#include <fstream>
 #include <iostream>
 #include <random>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/flags/flag.h"
@@ -15,6 +13,7 @@
 #include "actor/env.h"
 #include "actor/vector_env.h"
 #include "nlohmann/json.hpp"
+#include "tests/bench/bench_line.h"
 
 ABSL_FLAG(std::string, id, "HalfCheetah-v5", "environment");
 ABSL_FLAG(int, num_envs, 64, "environments stepped together");
@@ -23,16 +22,6 @@ ABSL_FLAG(double, seconds, 5, "how long to measure, after a fifth of it to warm 
 
 namespace troupe {
 namespace {
-
-// Such as "AMD EPYC 7763 x 2".
-std::string Machine() {
-  std::ifstream info("/proc/cpuinfo");
-  std::string model = "unknown processor";
-  for (std::string line; std::getline(info, line);) {
-    if (line.rfind("model name", 0) == 0) model = line.substr(line.find(": ") + 2);
-  }
-  return absl::StrCat(model, " x ", std::thread::hardware_concurrency());
-}
 
 // A few batches of actions, drawn before the clock starts.
 std::vector<std::vector<float>> RandomActions(const VectorEnv& envs) {

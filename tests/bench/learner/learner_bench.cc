@@ -4,13 +4,11 @@
 #include <malloc.h>
 
 #include <cstring>
-#include <fstream>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/flags/flag.h"
@@ -21,6 +19,7 @@
 #include "common/window_batch.h"
 #include "learner/algorithm.h"
 #include "learner/make_algorithm.h"
+#include "tests/bench/bench_line.h"
 
 ABSL_FLAG(std::string, device, "cpu", "cpu or cuda");
 ABSL_FLAG(int, obs, 17, "elements of an observation");
@@ -33,16 +32,6 @@ namespace troupe {
 namespace {
 
 constexpr int kBatches = 64;
-
-// Such as "AMD EPYC 7763 x 2".
-std::string Machine() {
-  std::ifstream info("/proc/cpuinfo");
-  std::string model = "unknown processor";
-  for (std::string line; std::getline(info, line);) {
-    if (line.rfind("model name", 0) == 0) model = line.substr(line.find(": ") + 2);
-  }
-  return absl::StrCat(model, " x ", std::thread::hardware_concurrency());
-}
 
 proto::Layout MakeLayout() {
   proto::Layout layout;

@@ -1,0 +1,63 @@
+"""Every benchmark with its peers, in turns, into bench.jsonl.
+
+    tests/run bench [--out D]        or        bench.py --out D --build_dir build/release
+
+Makes the peers' virtual environments (build/peers: EnvPool; build/peers-sb3: stable-baselines3) the
+first time.  Nothing else should run meanwhile.
+"""
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+PEERS = {"peers": ["envpool==1.2.5"], "peers-sb3": ["stable-baselines3==2.9.2"]}
+
+
+def peer_python(name):
+    """The Python of a peer's own virtual environment, made if it is missing."""
+    folder = ROOT / "build" / name
+    python = folder / "bin" / "python"
+    stamp = folder / "packages"
+    wanted = "\n".join(PEERS[name])
+    if not stamp.exists() or stamp.read_text() != wanted:
+        subprocess.check_call(["/usr/bin/python3", "-m", "venv", str(folder)])
+        subprocess.check_call([str(python), "-m", "pip", "install", "--quiet", *PEERS[name]])
+        stamp.write_text(wanted)
+    return str(python)
+
+
+def benchmarks(tests):
+    """Commands that print one line of bench.jsonl each."""
+    envpool, sb3 = peer_python("peers"), peer_python("peers-sb3")
+    yield [sys.executable, str(HERE / "env" / "env_peers.py"), "--bench", str(tests / "env_bench"),
+           "--peers_python", envpool]
+    yield [str(tests / "actor_bench")]
+    for obs, act in ((17, 6), (348, 17)):
+        yield [sys.executable, str(HERE / "learner" / "learner_peers.py"),
+               "--bench", str(tests / "learner_bench"), "--peers_python", sb3,
+               "--obs", str(obs), "--act", str(act)]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", default=str(ROOT / "build" / "bench"))
+    parser.add_argument("--build_dir", default=str(ROOT / "build" / "release"))
+    args = parser.parse_args()
+    out = pathlib.Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    with open(out / "bench.jsonl", "a", encoding="utf-8") as lines:
+        for command in benchmarks(pathlib.Path(args.build_dir).resolve() / "tests"):
+            line = subprocess.check_output(command, text=True, env=environment).splitlines()[-1]
+            json.loads(line)
+            print(line, flush=True)
+            print(line, file=lines, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
