@@ -27,8 +27,8 @@ absl::Status Invalid(const proto::Column& column, absl::string_view why) {
 
 absl::Status CheckBounds(const proto::Column& column, int64_t num_elements) {
   if (column.low_size() != column.high_size()) {
-    return Invalid(column, absl::StrCat(column.low_size(), " lower bounds but ",
-                                        column.high_size(), " upper bounds"));
+    return Invalid(column, absl::StrCat(column.low_size(), " lower bounds but ", column.high_size(),
+                                        " upper bounds"));
   }
   if (column.low_size() != 0 && column.low_size() != num_elements) {
     return Invalid(column,
@@ -118,26 +118,24 @@ absl::StatusOr<ColumnLayout> Layout::Find(absl::string_view name) const {
   for (const ColumnLayout& column : columns_) {
     if (column.name == name) return column;
   }
-  return absl::NotFoundError(absl::StrCat(
-      "no column '", name, "'; there are: ",
-      absl::StrJoin(columns_, ", ", [](std::string* out, const ColumnLayout& column) {
-        absl::StrAppend(out, column.name);
-      })));
+  return absl::NotFoundError(
+      absl::StrCat("no column '", name, "'; there are: ",
+                   absl::StrJoin(columns_, ", ", [](std::string* out, const ColumnLayout& column) {
+                     absl::StrAppend(out, column.name);
+                   })));
 }
 
 absl::Status Layout::CheckSame(const Layout& other) const {
   if (columns_.size() != other.columns_.size()) {
-    return absl::FailedPreconditionError(absl::StrCat("layout has ", other.columns_.size(),
-                                                      " columns where ", columns_.size(),
-                                                      " are stored"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "layout has ", other.columns_.size(), " columns where ", columns_.size(), " are stored"));
   }
   for (size_t i = 0; i < columns_.size(); ++i) {
     const std::string mine = Describe(columns_[i]);
     const std::string theirs = Describe(other.columns_[i]);
     if (mine != theirs) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("layout differs in column ", i, ": ", theirs, " where ", mine,
-                       " is stored"));
+      return absl::FailedPreconditionError(absl::StrCat("layout differs in column ", i, ": ",
+                                                        theirs, " where ", mine, " is stored"));
     }
   }
   return absl::OkStatus();
