@@ -15,6 +15,10 @@ namespace {
 
 using Faults = std::vector<std::string>;
 
+// The most that protobuf adds to the rows of one environment in a message, a RowRun: its own tag
+// and length (6), the stream (9), the number of the first row (11), tag and length of the rows (6).
+constexpr int64_t kRunOverheadBytes = 32;
+
 bool IsHostPort(absl::string_view address) {
   const size_t colon = address.rfind(':');
   int port = 0;
@@ -119,13 +123,18 @@ void CheckActor(const proto::Config& config, Faults& faults) {
         absl::StrCat("actor.reconnect_min_ms = ", actor.reconnect_min_ms(),
                      ": must be at most reconnect_max_ms = ", actor.reconnect_max_ms()));
   }
-  const int64_t room =
-      std::min(actor.max_unacked_bytes(), config.replay_server().max_message_bytes());
-  if (actor.message_bytes() > room) {
-    faults.push_back(absl::StrCat("actor.message_bytes = ", actor.message_bytes(),
-                                  ": must be at most ", room,
-                                  ", the smaller of actor.max_unacked_bytes and "
-                                  "replay_server.max_message_bytes"));
+  if (actor.max_unacked_bytes() < actor.message_bytes()) {
+    faults.push_back(
+        absl::StrCat("actor.max_unacked_bytes = ", actor.max_unacked_bytes(),
+                     ": must hold a message of actor.message_bytes = ", actor.message_bytes()));
+  }
+  const int64_t overhead = actor.num_envs() * kRunOverheadBytes;
+  const int64_t accepted = config.replay_server().max_message_bytes();
+  if (actor.message_bytes() + overhead > accepted) {
+    faults.push_back(absl::StrCat(
+        "actor.message_bytes = ", actor.message_bytes(), ": with ", overhead,
+        " bytes of protobuf, ", kRunOverheadBytes, " for each of actor.num_envs = ",
+        actor.num_envs(), ", a message exceeds replay_server.max_message_bytes = ", accepted));
   }
 }
 

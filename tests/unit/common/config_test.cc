@@ -166,11 +166,24 @@ INSTANTIATE_TEST_SUITE_P(
         Fault{"LogStd", {"learner.sac.log_std_min=2"}, "must be below log_std_max"},
         Fault{"Device", {"learner.device=gpu"}, "must be cpu, cuda or cuda:N"},
         Fault{"Interval", {"environment.healthy_z_range.low=1"}, "low at most high"},
-        Fault{"MessageBytes",
-              {"actor.message_bytes=4194304", "actor.max_unacked_bytes=65536"},
-              "must be at most 65536"},
+        Fault{"UnackedBelowMessage",
+              {"actor.message_bytes=65537", "actor.max_unacked_bytes=65536"},
+              "actor.max_unacked_bytes = 65536: must hold a message of actor.message_bytes = "
+              "65537"},
+        Fault{"MessageWithoutRoomForProtobuf",
+              {"actor.num_envs=4", "actor.message_bytes=99873", "actor.max_unacked_bytes=200000",
+               "replay_server.max_message_bytes=100000"},
+              "actor.message_bytes = 99873: with 128 bytes of protobuf, 32 for each of "
+              "actor.num_envs = 4, a message exceeds replay_server.max_message_bytes = 100000"},
         Fault{"Reconnect", {"actor.reconnect_min_ms=5000"}, "reconnect_max_ms = 2000"}),
     [](const auto& info) { return info.param.name; });
+
+TEST(Config, AMessageMayJustFit) {
+  EXPECT_EQ(Faults("environment { id: 'Pendulum-v1' }",
+                   {"actor.num_envs=4", "actor.message_bytes=99872",
+                    "actor.max_unacked_bytes=99872", "replay_server.max_message_bytes=100000"}),
+            "");
+}
 
 TEST(EffectiveTable, DerivesTheLearnersTableFromItsAlgorithm) {
   const proto::Config config =
