@@ -2,9 +2,9 @@
 
   kill_test.py BUILD_DIR [--kills N] [--seed S] [--run_dir D]
 
-Every kind of process (actor, shard, learner) is killed N times, at random moments, while the others
-train on.  Then the run ends by itself and nothing may be lost: see checker.py.  Prints one JSON line
-of figures; exit code 1: something was violated.  --run_dir keeps what the run leaves behind."""
+Every kind of process (actor, shard, learner) is killed N times, at random moments, while the
+others train on.  Then the run ends by itself and nothing may be lost: see checker.py.  Prints one
+JSON line of figures; exit code 1: something was violated.  --run_dir keeps what the run leaves."""
 
 import argparse
 import json

@@ -23,8 +23,9 @@ CHECKPOINT_INTERVAL = 200
 # of the pauses before a restart, so that actors move between shards too.
 SETTINGS = [
     f"tables.capacity_rows={CAPACITY_ROWS}", "actor.num_envs=4", "actor.move_after_ms=1500",
-    "learner.sac.random_steps=500", "learner.sac.batch_size=32", "learner.sac.critic.hidden_sizes=16",
-    "learner.sac.actor.hidden_sizes=16", f"learner.checkpoint_interval_updates={CHECKPOINT_INTERVAL}",
+    "learner.sac.random_steps=500", "learner.sac.batch_size=32",
+    "learner.sac.critic.hidden_sizes=16", "learner.sac.actor.hidden_sizes=16",
+    f"learner.checkpoint_interval_updates={CHECKPOINT_INTERVAL}",
     "learner.log_interval_updates=50", "learner.publish_interval_updates=25",
 ]
 NO_END = 10**9  # env steps
