@@ -90,8 +90,9 @@ TEST_F(HeldBackTest, AWriterMakesNoRowsUntilSamplingFreesIt) {
   options.run = "run";
   options.table = "replay";
   options.message_rows = 10;
-  options.max_delay = absl::Hours(1);  // every message has ten
+  options.max_delay = absl::Hours(1);  // once it is connected, every message has ten
   auto writer = *RowWriter::Create(options, TestLayout());
+  ASSERT_TRUE(writer->WaitConnected(Soon()).ok());
   const auto append = [&] { return writer->Append(0, [](absl::Span<char>) {}); };
   for (int i = 0; i < 60; ++i) ASSERT_TRUE(append().ok());
   // With the ack of the last of them the writer hears that it is held back.

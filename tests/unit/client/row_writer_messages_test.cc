@@ -35,15 +35,19 @@ class PendingAppend final {
   std::thread thread_;  // last, so that it sees the rest constructed
 };
 
-// Messages of ten rows, whatever the time; nothing is sent that is not full.
+// Messages of ten rows, whatever the time: once connected, nothing is sent that is not full.
 class FullMessagesTest : public RowWriterTest {
  protected:
   FullMessagesTest() { options_.max_delay = absl::Hours(1); }
 
+  void StartConnected() {
+    Start();
+    ASSERT_TRUE(writer_->WaitConnected(Soon()).ok());
+  }
   // The writer has been told: ten rows are acked, and no more are wanted.
   void HoldBackAfterTenRows() {
     Script(first_, [](FakeShardState& s) LOCKED { s.admits_rows = 10; });
-    Start();
+    StartConnected();
     AppendRows(5);
     AwaitAcked(10);
   }
@@ -70,7 +74,7 @@ TEST_F(FullMessagesTest, AppendGoesOnOnlyWhenAllEarlierRowsAreAcked) {
     s.stores_rows = 0;
     s.admits_rows = 10;
   });
-  Start();
+  StartConnected();
   AppendRows(15);  // three messages
   Script(first_, [](FakeShardState& s) LOCKED { s.stores_rows = 20; });
   AwaitAcked(10);  // and with that the writer was told
@@ -118,7 +122,7 @@ TEST_F(FullMessagesTest, NothingOfAnAbsentShardIsDroppedMeanwhile) {
   second_.Kill();
   Script(first_, [](FakeShardState& s) LOCKED { s.acks = false; });
   Script(second_, [](FakeShardState& s) LOCKED { s.admits_rows = 0; });
-  Start();
+  StartConnected();
   AppendRows(50);  // the buffer is full
   Await(first_, [](const FakeShardState& s) LOCKED { return s.Rows() == 100; });
   first_.Kill();
@@ -135,7 +139,7 @@ TEST_F(FullMessagesTest, NothingOfAnAbsentShardIsDroppedMeanwhile) {
 TEST_F(FullMessagesTest, NoMessageHasMoreRowsThanAllowed) {
   options_.message_bytes = 1000 * kStride;
   options_.message_rows = 4;
-  Start();
+  StartConnected();
   AppendRows(20);
   Await(first_, [](const FakeShardState& s) LOCKED { return s.Rows() == 40; });
   Script(first_, [](FakeShardState& s) LOCKED {
@@ -145,7 +149,7 @@ TEST_F(FullMessagesTest, NoMessageHasMoreRowsThanAllowed) {
 }
 
 TEST_F(FullMessagesTest, WithoutABoundOnItsRowsAMessageHoldsItsBytes) {
-  Start();
+  StartConnected();
   AppendRows(20);
   Await(first_, [](const FakeShardState& s) LOCKED { return s.Rows() == 40; });
   Script(first_, [](FakeShardState& s) LOCKED {
