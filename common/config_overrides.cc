@@ -231,6 +231,7 @@ absl::Status ApplyOverride(absl::string_view word, Message& message) {
 
 std::vector<std::string> FieldNames(const google::protobuf::Descriptor& descriptor) {
   std::vector<std::string> names;
+  names.reserve(descriptor.field_count());
   for (int i = 0; i < descriptor.field_count(); ++i) {
     names.emplace_back(descriptor.field(i)->name());
   }

@@ -53,7 +53,7 @@ class SignalWatcher final {
 
   ~SignalWatcher() {
     done_ = true;
-    pthread_kill(thread_.native_handle(), SIGTERM);  // ends its wait
+    pthread_kill(thread_.native_handle(), SIGINT);  // ends its wait
     thread_.join();
   }
 

@@ -141,6 +141,7 @@ absl::StatusOr<TensorView> ParseTensor(const std::string& name, const json& entr
 // The tensors must follow each other without gap or overlap, from the first byte to the last.
 absl::Status CheckCover(const std::map<std::string, TensorView>& tensors, absl::string_view data) {
   std::vector<const TensorView*> sorted;
+  sorted.reserve(tensors.size());
   for (const auto& [name, tensor] : tensors) sorted.push_back(&tensor);
   std::sort(sorted.begin(), sorted.end(), [](const TensorView* a, const TensorView* b) {
     return std::make_pair(a->bytes.data(), a->bytes.size()) <
@@ -165,6 +166,7 @@ absl::Status CheckCover(const std::map<std::string, TensorView>& tensors, absl::
 // Larger elements first, so that every tensor is aligned to its element; then by name.
 std::vector<const TensorView*> FileOrder(const std::vector<TensorView>& tensors) {
   std::vector<const TensorView*> order;
+  order.reserve(tensors.size());
   for (const TensorView& tensor : tensors) order.push_back(&tensor);
   std::sort(order.begin(), order.end(), [](const TensorView* a, const TensorView* b) {
     return std::make_pair(-ElementBytes(a->dtype), absl::string_view(a->name)) <

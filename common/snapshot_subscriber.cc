@@ -34,7 +34,7 @@ class Assembler final {
       return absl::DataLossError(absl::StrCat("digest of version ", snapshot_->version, " is ",
                                               crc32c, ", announced was ", snapshot_->crc32c));
     }
-    return std::move(snapshot_);
+    return std::exchange(snapshot_, nullptr);
   }
 
  private:

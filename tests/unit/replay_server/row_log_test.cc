@@ -222,8 +222,9 @@ TEST_F(RowLogTest, RandomOperationsAgreeWithAReference) {
       log = RecoverLog(path_);
       // A stream without rows is forgotten with the process; its actor begins a new one.
       for (auto& [name, held] : reference.held) {
-        const bool has_rows = std::any_of(reference.blocks.begin(), reference.blocks.end(),
-                                          [&](const auto& b) { return b.stream == name; });
+        const bool has_rows =
+            std::any_of(reference.blocks.begin(), reference.blocks.end(),
+                        [name = name](const auto& b) { return b.stream == name; });
         if (!has_rows) held = 0;
       }
     }
