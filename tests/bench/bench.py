@@ -24,7 +24,7 @@ def peer_python(name):
     stamp = folder / "packages"
     wanted = "\n".join(PEERS[name])
     if not stamp.exists() or stamp.read_text() != wanted:
-        subprocess.check_call(["/usr/bin/python3", "-m", "venv", str(folder)])
+        subprocess.check_call(["/usr/bin/python3", "-m", "venv", "--clear", str(folder)])
         subprocess.check_call([str(python), "-m", "pip", "install", "--quiet", *PEERS[name]])
         stamp.write_text(wanted)
     return str(python)
