@@ -12,7 +12,7 @@ if(NOT Protobuf_FOUND)
 endif()
 find_package(gRPC CONFIG REQUIRED)
 find_program(TROUPE_GRPC_PLUGIN grpc_cpp_plugin REQUIRED)
-find_package(Torch REQUIRED)
+include(LibTorch)
 
 # libmujoco and its headers, from the mujoco wheel.
 file(GLOB TROUPE_MUJOCO_DIR ${TROUPE_VENV}/lib/python3*/site-packages/mujoco)
@@ -27,11 +27,6 @@ set_target_properties(mujoco PROPERTIES IMPORTED_LOCATION ${MUJOCO_LIBRARY}
 
 # Gymnasium's model files.
 file(GLOB TROUPE_MUJOCO_ASSETS ${TROUPE_VENV}/lib/python3*/site-packages/gymnasium/envs/mujoco/assets)
-
-# LibTorch as a SYSTEM include, without the flags that its config adds for everybody.
-add_library(troupe_torch INTERFACE)
-target_include_directories(troupe_torch SYSTEM INTERFACE ${TORCH_INCLUDE_DIRS})
-target_link_libraries(troupe_torch INTERFACE ${TORCH_LIBRARIES})
 
 if(TROUPE_BUILD_TESTS)
   find_package(GTest REQUIRED)

@@ -221,7 +221,7 @@ void Table::AddWindows(uint32_t block, uint64_t mask) {
       if (options_.max_times_sampled > 0) draws_left_ += options_.max_times_sampled - times;
     }
   }
-  if (mask != 0) selector_->Add(block, mask);
+  if (mask != 0) selector_->Add(block, mask, {});
 }
 
 void Table::RemoveWindows(uint32_t block) {

@@ -13,7 +13,7 @@ class FifoSelector final : public Selector {
  public:
   explicit FifoSelector(uint32_t num_blocks) : blocks_(num_blocks) {}
 
-  void Add(uint32_t block, uint64_t mask) override {
+  void Add(uint32_t block, uint64_t mask, absl::Span<const float>) override {
     Block& state = blocks_[block];
     // A bit that was removed and comes again must not take its old place in the queue.
     if (state.windows == 0) {

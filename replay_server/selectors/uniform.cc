@@ -14,7 +14,7 @@ class UniformSelector final : public Selector {
  public:
   explicit UniformSelector(uint32_t num_blocks) : masks_(num_blocks, 0) {}
 
-  void Add(uint32_t block, uint64_t mask) override {
+  void Add(uint32_t block, uint64_t mask, absl::Span<const float>) override {
     masks_[block] |= mask;
     num_windows_ += std::popcount(mask);
     blocks_in_use_ = std::max(blocks_in_use_, block + 1);

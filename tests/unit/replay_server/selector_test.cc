@@ -51,20 +51,20 @@ TYPED_TEST_SUITE(SelectorTest, Kinds);
 TYPED_TEST(SelectorTest, NothingCanBeSelectedFromNothing) {
   EXPECT_EQ(this->selector_->MaxBatch(), 0);
   EXPECT_EQ(this->selector_->Mass(), 0);
-  this->selector_->Add(3, 0b100);
+  this->selector_->Add(3, 0b100, {});
   this->selector_->Remove(3, 0b100);
   EXPECT_EQ(this->selector_->MaxBatch(), 0);
 }
 
 TYPED_TEST(SelectorTest, TheOnlyWindowIsSelected) {
-  this->selector_->Add(3, 0b100);
+  this->selector_->Add(3, 0b100, {});
   EXPECT_EQ(this->Select(1), (std::vector<Window>{{3, 2}}));
   EXPECT_EQ(this->selector_->Mass(), 1);
   EXPECT_EQ(this->selector_->Mask(3), 0b100u);
 }
 
 TYPED_TEST(SelectorTest, RemovingWhatIsNotThereChangesNothing) {
-  this->selector_->Add(3, 0b100);
+  this->selector_->Add(3, 0b100, {});
   this->selector_->Remove(3, 0b011);
   this->selector_->Remove(4, ~uint64_t{0});
   EXPECT_EQ(this->selector_->Mass(), 1);
@@ -78,7 +78,7 @@ TYPED_TEST(SelectorTest, SelectsOnlyWhatIsThereOverRandomChanges) {
     const uint64_t mask = this->random_() & this->random_() & this->random_();
     const uint64_t held = this->selector_->Mask(block);
     if (this->random_() % 2 == 0) {
-      this->selector_->Add(block, mask & ~held);
+      this->selector_->Add(block, mask & ~held, {});
       for (uint64_t rest = mask; rest != 0; rest &= rest - 1) {
         there.emplace(block, std::countr_zero(rest));
       }
@@ -104,7 +104,7 @@ TEST_P(UniformSelectorTest, EveryWindowComesEquallyOften) {
     const auto block = static_cast<uint32_t>(i * 31 % (1 << 16));
     const uint32_t slot = i % 64;
     if ((selector->Mask(block) >> slot & 1) != 0) continue;
-    selector->Add(block, uint64_t{1} << slot);
+    selector->Add(block, uint64_t{1} << slot, {});
     counts[{block, slot}] = 0;
   }
   const auto num_windows = static_cast<double>(counts.size());
@@ -129,9 +129,9 @@ INSTANTIATE_TEST_SUITE_P(FewAndMany, UniformSelectorTest, testing::Values(100, 8
 TEST(FifoSelectorTest, TheOldestComeFirstEachOnce) {
   std::mt19937_64 random(1);
   std::unique_ptr<Selector> selector = NewFifoSelector(kNumBlocks);
-  selector->Add(5, 0b11);
-  selector->Add(2, 0b10);
-  selector->Add(5, 0b100);
+  selector->Add(5, 0b11, {});
+  selector->Add(2, 0b10, {});
+  selector->Add(5, 0b100, {});
   EXPECT_EQ(selector->MaxBatch(), 4);
   std::vector<Selection> selections;
   selector->Select(4, random, &selections);
@@ -141,13 +141,13 @@ TEST(FifoSelectorTest, TheOldestComeFirstEachOnce) {
 TEST(FifoSelectorTest, AWindowThatComesAgainTakesItsNewPlace) {
   std::mt19937_64 random(1);
   std::unique_ptr<Selector> selector = NewFifoSelector(kNumBlocks);
-  selector->Add(1, 0b1);
-  selector->Add(5, 0b11);
-  selector->Add(2, 0b1);
+  selector->Add(1, 0b1, {});
+  selector->Add(5, 0b11, {});
+  selector->Add(2, 0b1, {});
   selector->Remove(5, 0b10);  // one of the block's windows
-  selector->Add(5, 0b10);
+  selector->Add(5, 0b10, {});
   selector->Remove(1, 0b1);  // all of the block's windows
-  selector->Add(1, 0b1);
+  selector->Add(1, 0b1, {});
   std::vector<Selection> selections;
   selector->Select(4, random, &selections);
   EXPECT_EQ(Windows(selections), (std::vector<Window>{{5, 0}, {2, 0}, {5, 1}, {1, 0}}));
