@@ -7,7 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "grpcpp/alarm.h"
 #include "proto/replay.pb.h"
 #include "tests/bench/replay/rows.h"
 #include "tests/bench/replay/stream_client.h"
@@ -17,19 +16,18 @@ namespace troupe {
 struct AppendLoad {
   std::string run, table;
   std::shared_ptr<const RowPatterns> patterns;
-  int64_t message_bytes = 65536;  // of rows
-  int64_t runs = 1;               // streams that share each message
+  int64_t message_bytes = 65536;   // of rows
+  int64_t runs = 1;                // streams that share each message
   int64_t window_bytes = 4 << 20;  // unacked
   double rows_per_second = 0;      // 0: as many as are taken
   int64_t rows = 0;  // after so many acked rows the call ends by itself; 0: it goes on
 };
 
-// Appends rows of new streams as fast as they are acked, or at a pace.
+// Appends rows of new streams as fast as they are acked; or at a pace, if Wake is called often.
 class AppendClient final : public StreamClient {
  public:
   AppendClient(std::shared_ptr<grpc::Channel> channel, const AppendLoad& load,
                const Measuring* measuring);
-  ~AppendClient() override { alarm_.Cancel(); }
 
  private:
   struct Unacked {
@@ -44,7 +42,6 @@ class AppendClient final : public StreamClient {
   bool NextMessage(grpc::ByteBuffer* message) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Rows of each stream in the next message; 0: none now.
   int64_t RowsDue() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  bool MayWriteAtPace() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const AppendLoad load_;
   std::vector<RowSource> streams_ ABSL_GUARDED_BY(mu_);
@@ -56,8 +53,6 @@ class AppendClient final : public StreamClient {
   int64_t unacked_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t sent_rows_ ABSL_GUARDED_BY(mu_) = 0;
   Clock::time_point opened_at_ ABSL_GUARDED_BY(mu_);
-  bool alarm_set_ ABSL_GUARDED_BY(mu_) = false;
-  grpc::Alarm alarm_;
 };
 
 }  // namespace troupe

@@ -26,7 +26,8 @@ using Measuring = std::atomic<bool>;
 
 inline void NoteLatency(const Measuring& measuring, Clock::time_point since, Tally* tally) {
   if (!measuring.load(std::memory_order_relaxed)) return;
-  tally->latency_ms.push_back(std::chrono::duration<float, std::milli>(Clock::now() - since).count());
+  tally->latency_ms.push_back(
+      std::chrono::duration<float, std::milli>(Clock::now() - since).count());
 }
 
 // 0 if there are none.  Reorders `values`.

@@ -33,10 +33,12 @@ void StreamClient::OnReadDone(bool ok) {
     return;
   }
   Receive(received_);
+  {
+    absl::MutexLock lock(&mu_);
+    HandleReceived();
+    WriteNext();
+  }
   StartRead(&received_);
-  absl::MutexLock lock(&mu_);
-  HandleReceived();
-  WriteNext();
 }
 
 void StreamClient::OnWriteDone(bool ok) {

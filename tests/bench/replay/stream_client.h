@@ -32,6 +32,9 @@ class StreamClient : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc::Byte
   // Waits until the call has ended by itself or by End; how it did.
   const grpc::Status& Await();
 
+  // Writes what there is to write now; for messages that wait for a moment.
+  void Wake() ABSL_LOCKS_EXCLUDED(mu_);
+
   const Tally& tally() const { return tally_; }
 
   void OnReadDone(bool ok) final ABSL_LOCKS_EXCLUDED(mu_);
@@ -46,8 +49,6 @@ class StreamClient : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc::Byte
   // True: `message` is to be written.  False: not now, ask again after the next message, or Wake.
   virtual bool NextMessage(grpc::ByteBuffer* message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) = 0;
 
-  // Writes what there is to write now.
-  void Wake() ABSL_LOCKS_EXCLUDED(mu_);
   // Nothing more will be written.
   void CloseWrites() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
