@@ -80,7 +80,8 @@ absl::StatusOr<MappedFile> MappedFile::Create(const std::string& path, uint64_t 
   absl::StatusOr<uint8_t*> data = Map(fd, path, size_bytes);
   if (!data.ok()) return data.status();
   std::move(remove_file).Cancel();
-  return MappedFile(*data, size_bytes);
+  std::move(close_file).Cancel();
+  return MappedFile(path, fd, *data, size_bytes);
 }
 
 absl::StatusOr<MappedFile> MappedFile::Open(const std::string& path) {
@@ -94,14 +95,24 @@ absl::StatusOr<MappedFile> MappedFile::Open(const std::string& path) {
   if (absl::Status status = Allocate(fd, path, size_bytes); !status.ok()) return status;
   absl::StatusOr<uint8_t*> data = Map(fd, path, size_bytes);
   if (!data.ok()) return data.status();
-  return MappedFile(*data, size_bytes);
+  std::move(close_file).Cancel();
+  return MappedFile(path, fd, *data, size_bytes);
+}
+
+absl::Status MappedFile::Sync() const {
+  if (fdatasync(fd_) == 0) return absl::OkStatus();
+  return FileError("cannot sync", path_, errno);
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)),
+    : path_(std::move(other.path_)),
+      fd_(std::exchange(other.fd_, -1)),
+      data_(std::exchange(other.data_, nullptr)),
       size_bytes_(std::exchange(other.size_bytes_, 0)) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(fd_, other.fd_);
   std::swap(data_, other.data_);
   std::swap(size_bytes_, other.size_bytes_);
   return *this;
@@ -109,6 +120,7 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 
 MappedFile::~MappedFile() {
   if (data_ != nullptr) munmap(data_, size_bytes_);
+  if (fd_ >= 0) close(fd_);
 }
 
 absl::StatusOr<DirectoryLock> DirectoryLock::Acquire(const std::string& directory) {

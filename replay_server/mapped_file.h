@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -24,12 +25,18 @@ class MappedFile final {
   MappedFile& operator=(MappedFile&& other) noexcept;
   ~MappedFile();
 
+  // Returns once all that was stored before is on the disk, by fdatasync.
+  absl::Status Sync() const;
+
   uint8_t* data() const { return data_; }
   uint64_t size_bytes() const { return size_bytes_; }
 
  private:
-  MappedFile(uint8_t* data, uint64_t size_bytes) : data_(data), size_bytes_(size_bytes) {}
+  MappedFile(std::string path, int fd, uint8_t* data, uint64_t size_bytes)
+      : path_(std::move(path)), fd_(fd), data_(data), size_bytes_(size_bytes) {}
 
+  std::string path_;
+  int fd_ = -1;
   uint8_t* data_ = nullptr;
   uint64_t size_bytes_ = 0;
 };

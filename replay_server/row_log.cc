@@ -63,8 +63,12 @@ RowLog::RowLog(MappedFile file, LogMetadata metadata, const LogGeometry& geometr
       counts_slots_(reinterpret_cast<LogCountsSlot*>(file_.data() + geometry.counts_offset)),
       headers_(reinterpret_cast<BlockHeader*>(file_.data() + geometry.headers_offset)),
       times_(file_.data() + geometry.times_offset),
+      priorities_(metadata_.has_priorities
+                      ? reinterpret_cast<float*>(file_.data() + geometry.priorities_offset)
+                      : nullptr),
       row_bytes_(file_.data() + geometry.rows_offset),
       row_counts_(metadata_.num_blocks, 0),
+      finals_(metadata_.num_blocks, 0),
       previous_(metadata_.num_blocks, kNoBlock),
       next_(metadata_.num_blocks, kNoBlock) {}
 
@@ -92,7 +96,7 @@ uint32_t RowLog::Victim(uint64_t stream) const {
 
 void RowLog::Evict(uint32_t block) {
   BlockHeader& header = headers_[block];
-  header.generation = 0;  // one store: the block is whole or empty
+  header.generation = kEvicted;  // one store: the block is whole or empty
   OrderStores();
   rows_ -= row_counts_[block];
   rows_evicted_ += row_counts_[block];
@@ -109,19 +113,23 @@ void RowLog::Evict(uint32_t block) {
 void RowLog::OpenBlock(uint64_t stream_id, Stream* stream) {
   const auto block = static_cast<uint32_t>(newest_generation_ % metadata_.num_blocks);
   BlockHeader& header = headers_[block];
-  header.generation = 0;
+  header.generation = kEvicted;
   OrderStores();
-  header.slots[0] = header.slots[1] = {};
+  std::fill(std::begin(header.slots), std::end(header.slots), CommitSlot{});
   header.stream = stream_id;
   header.first_row = stream->held;
-  header.finals = 0;
+  finals_[block] = 0;
   std::memset(times_ + uint64_t{block} * kRowsPerBlock, 0, kRowsPerBlock);
+  if (priorities_ != nullptr) {
+    std::memset(&priority(block, 0), 0, kRowsPerBlock * sizeof(float));
+  }
   OrderStores();
   header.generation = ++newest_generation_;
   if (stream->block != kNoBlock) Link(stream->block, block);
   stream->block = block;
   stream->num_blocks++;
   stream->newest = {};
+  stream->epochs = {};
 }
 
 void RowLog::Link(uint32_t before, uint32_t after) {
@@ -146,6 +154,27 @@ StagedRows RowLog::Stage(uint64_t stream_id, absl::string_view rows) {
   return staged;
 }
 
+// The slot with the fewest rows but for the newest that is safe and the newest that a running sync
+// makes safe.
+int RowLog::SlotToOverwrite(const BlockHeader& header, const Stream& stream) const {
+  const auto newest_until = [&](uint64_t epoch) {
+    int newest = -1;
+    for (int i = 0; i < kCommitSlots; ++i) {
+      if (stream.epochs[i] > epoch) continue;
+      if (newest < 0 || header.slots[i].row_count > header.slots[newest].row_count) newest = i;
+    }
+    return newest;
+  };
+  const int safe = newest_until(durable_epoch_);
+  const int becoming_safe = newest_until(syncing_epoch_);
+  int oldest = -1;
+  for (int i = 0; i < kCommitSlots; ++i) {
+    if (i == safe || i == becoming_safe) continue;
+    if (oldest < 0 || header.slots[i].row_count < header.slots[oldest].row_count) oldest = i;
+  }
+  return oldest;
+}
+
 void RowLog::Commit(const StagedRows& staged, const LogCounts& counts) {
   Stream& stream = streams_[staged.stream];
   BlockHeader& header = headers_[staged.block];
@@ -153,24 +182,28 @@ void RowLog::Commit(const StagedRows& staged, const LogCounts& counts) {
   commit.row_count = stream.newest.row_count + staged.count;
   commit.rows_crc32c = Crc32c(stream.newest.rows_crc32c, row(staged.block, staged.first_slot),
                               staged.count * stride_bytes());
-  commit.sequence = stream.newest.sequence + 1;
-  WriteCounts(counts, header.generation, commit.row_count);
-  const uint32_t block_slot = header.first_row % kRowsPerBlock;
-  header.finals = (header.finals & SlotMask(block_slot, stream.newest.row_count)) | staged.finals;
   commit.check = CommitCheck(header, commit);
-  CommitSlot& slot = header.slots[commit.sequence % 2];
+  WriteCounts(counts, header.generation, commit.row_count);
+  const int index = SlotToOverwrite(header, stream);
+  CommitSlot& slot = header.slots[index];
   slot.check = 0;
   OrderStores();
   slot.row_count = commit.row_count;
   slot.rows_crc32c = commit.rows_crc32c;
-  slot.sequence = commit.sequence;
   OrderStores();
   slot.check = commit.check;
   OrderStores();
   stream.newest = commit;
+  stream.epochs[index] = epoch_;
   stream.held += staged.count;
+  finals_[staged.block] |= staged.finals;
   row_counts_[staged.block] = static_cast<uint8_t>(commit.row_count);
   rows_ += staged.count;
+}
+
+void RowLog::KeepSynced() {
+  for (auto& [id, stream] : streams_) stream.epochs = {};
+  syncing_epoch_ = durable_epoch_ = 0;
 }
 
 void RowLog::CommitCounts(const LogCounts& counts) {

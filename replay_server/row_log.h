@@ -1,6 +1,7 @@
 #ifndef TROUPE_REPLAY_SERVER_ROW_LOG_H_
 #define TROUPE_REPLAY_SERVER_ROW_LOG_H_
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -45,7 +46,11 @@ class RowLog final {
   const LogCounts& counts() const { return counts_; }
   uint64_t rows() const { return rows_; }
   uint64_t rows_evicted() const { return rows_evicted_; }  // since the process began
+  // Of recovery: blocks of which something committed did not verify, and the first few in words.
   uint64_t corrupt_blocks() const { return corrupt_blocks_; }
+  const std::vector<std::string>& losses() const { return losses_; }
+  // Of recovery: no counts verified, counts() is all zero.
+  bool counts_lost() const { return counts_lost_; }
   uint64_t num_streams() const { return streams_.size(); }
 
   // Rows of the stream with smaller numbers than this are or were here; 0: unknown stream.
@@ -63,12 +68,24 @@ class RowLog final {
   // Makes counts permanent that no rows go with.
   void CommitCounts(const LogCounts& counts);
 
+  // --- Disk. ---
+  // Once called, commits keep what is on the disk readable there: at every moment the newest commit
+  // before the last BeginSync() that has ended verifies, whatever part of later stores got to
+  // the disk.  REQUIRES: nothing was committed since the log was made or recovered, and Sync().
+  void KeepSynced();
+  // What was committed before BeginSync() survives the loss of power once Sync() was OK and
+  // EndSync() is called.  Sync() may run beside everything else.
+  void BeginSync() { syncing_epoch_ = epoch_++; }
+  absl::Status Sync() const { return file_.Sync(); }
+  void EndSync() { durable_epoch_ = syncing_epoch_; }
+
   // --- Blocks. ---
   uint32_t row_count(uint32_t block) const { return row_counts_[block]; }
   // The row number of slot 0, stored or not.
   uint64_t base_row(uint32_t block) const;
   uint64_t first_row(uint32_t block) const { return headers_[block].first_row; }
-  uint64_t finals(uint32_t block) const { return headers_[block].finals; }
+  uint64_t stream(uint32_t block) const { return headers_[block].stream; }
+  uint64_t finals(uint32_t block) const { return finals_[block]; }
   uint64_t generation(uint32_t block) const { return headers_[block].generation; }
   // The blocks with the rows just before and just after; kNoBlock where they are not here.
   uint32_t previous(uint32_t block) const { return previous_[block]; }
@@ -77,6 +94,11 @@ class RowLog final {
   // How often the window that starts at the slot was sampled; 0 in a new block.
   uint8_t& times_sampled(uint32_t block, uint32_t slot) {
     return times_[uint64_t{block} * kRowsPerBlock + slot];
+  }
+  // Priority of the window that starts at the slot; 0 in a new block.  REQUIRES:
+  // metadata().has_priorities.
+  float& priority(uint32_t block, uint32_t slot) {
+    return priorities_[uint64_t{block} * kRowsPerBlock + slot];
   }
   // Identifies a row for good.
   uint64_t RowId(uint32_t block, uint32_t slot) const {
@@ -90,7 +112,9 @@ class RowLog final {
     uint64_t held = 0;
     uint32_t block = kNoBlock;  // the newest, unless it was evicted
     uint32_t num_blocks = 0;
-    CommitSlot newest = {};  // of that block
+    // Of that block: its newest commit, and when each slot was written.
+    CommitSlot newest = {};
+    std::array<uint64_t, kCommitSlots> epochs = {};
   };
 
   RowLog(MappedFile file, LogMetadata metadata, const LogGeometry& geometry);
@@ -100,6 +124,8 @@ class RowLog final {
   void RecoverBlock(uint32_t block, const CommitSlot& committed);
   void RecoverCounts(absl::Span<const LogCountsSlot> slots);
   bool CommitHappened(const LogCountsSlot& slot) const;
+  void NoteLoss(uint32_t block, uint64_t rows_left);
+  int SlotToOverwrite(const BlockHeader& header, const Stream& stream) const;
   void Link(uint32_t before, uint32_t after);
   void ForgetStreamsWithoutBlocks();
 
@@ -108,18 +134,26 @@ class RowLog final {
   LogCountsSlot* const counts_slots_;
   BlockHeader* const headers_;
   uint8_t* const times_;
+  float* const priorities_;  // null: none
   uint8_t* const row_bytes_;
 
   absl::flat_hash_map<uint64_t, Stream> streams_;
   std::vector<uint8_t> row_counts_;
+  std::vector<uint64_t> finals_;
   std::vector<uint32_t> previous_;
   std::vector<uint32_t> next_;
   uint64_t newest_generation_ = 0;
   LogCounts counts_;
   LogCountsSlot newest_counts_ = {};
+  bool counts_lost_ = false;
   uint64_t rows_ = 0;
   uint64_t rows_evicted_ = 0;
   uint64_t corrupt_blocks_ = 0;
+  std::vector<std::string> losses_;
+  // A commit is numbered with the epoch it is made in; those of durable_epoch_ and before are safe.
+  uint64_t epoch_ = 1;
+  uint64_t syncing_epoch_ = ~uint64_t{0};
+  uint64_t durable_epoch_ = ~uint64_t{0};
 };
 
 }  // namespace troupe

@@ -47,6 +47,7 @@ constexpr int kReadings = 5;
 struct Block {
   BlockHeader header = {};
   uint32_t row_count = 0;
+  uint64_t finals = 0;
   const uint8_t* rows = nullptr;  // the first that is stored
 };
 
@@ -116,6 +117,7 @@ class LogReader final {
       if (!contents.damaged) break;
     }
     block->row_count = contents.committed.row_count;
+    block->finals = contents.finals;
     block->rows = rows + block->header.first_row % kRowsPerBlock * geometry_.stride_bytes;
     return !contents.damaged;
   }
@@ -125,9 +127,7 @@ class LogReader final {
 };
 
 uint64_t EnvSteps(const Block& block) {
-  const uint32_t first_slot = block.header.first_row % kRowsPerBlock;
-  const uint64_t finals = block.header.finals & SlotMask(first_slot, block.row_count);
-  return block.row_count - static_cast<uint64_t>(std::popcount(finals));
+  return block.row_count - static_cast<uint64_t>(std::popcount(block.finals));
 }
 
 void PrintStream(uint64_t stream, absl::Span<const Block> blocks, uint64_t stride_bytes,

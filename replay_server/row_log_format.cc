@@ -6,12 +6,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/crc32c.h"
+#include "common/layout.h"
 
 namespace troupe {
 namespace {
 
 constexpr char kMagic[8] = {'T', 'R', 'O', 'U', 'P', 'E', 'R', 'L'};
-constexpr uint32_t kFormatVersion = 1;
+constexpr uint32_t kFormatVersion = 2;
 constexpr uint64_t kPartBytes = 4096;
 constexpr uint64_t kMaxMetadataBytes = uint64_t{1} << 28;
 constexpr uint64_t kMaxStrideBytes = uint64_t{1} << 28;
@@ -69,7 +70,11 @@ absl::StatusOr<LogGeometry> ComputeGeometry(const LogMetadata& metadata) {
   geometry.headers_offset = geometry.counts_offset + RoundUpToPart(2 * sizeof(LogCountsSlot));
   geometry.times_offset =
       geometry.headers_offset + RoundUpToPart(metadata.num_blocks * sizeof(BlockHeader));
-  geometry.rows_offset = geometry.times_offset + RoundUpToPart(metadata.num_blocks * kRowsPerBlock);
+  geometry.priorities_offset =
+      geometry.times_offset + RoundUpToPart(metadata.num_blocks * kRowsPerBlock);
+  const uint64_t priorities_bytes =
+      metadata.has_priorities ? metadata.num_blocks * kRowsPerBlock * sizeof(float) : 0;
+  geometry.rows_offset = geometry.priorities_offset + RoundUpToPart(priorities_bytes);
   geometry.file_bytes =
       geometry.rows_offset + metadata.num_blocks * kRowsPerBlock * metadata.stride_bytes;
   return geometry;
@@ -86,6 +91,7 @@ std::string EncodeFileHeader(const LogMetadata& metadata) {
   header.stride_bytes = metadata.stride_bytes;
   header.num_blocks = metadata.num_blocks;
   header.metadata_bytes = strings.size();
+  header.has_priorities = metadata.has_priorities ? 1 : 0;
   header.check = FileCheck(header, strings);
   return absl::StrCat(absl::string_view(reinterpret_cast<const char*>(&header), sizeof(header)),
                       strings);
@@ -101,8 +107,9 @@ absl::StatusOr<LogMetadata> ParseFileHeader(absl::Span<const uint8_t> file) {
     return absl::DataLossError("no row log: it begins with other bytes");
   }
   if (header.format_version != kFormatVersion) {
-    return absl::UnimplementedError(absl::StrCat("row log of format ", header.format_version,
-                                                 "; this program reads format ", kFormatVersion));
+    return absl::UnimplementedError(absl::StrCat(
+        "row log of format ", header.format_version, "; this program reads format ", kFormatVersion,
+        ": use the version of Troupe that wrote it, or take another data directory"));
   }
   if (header.metadata_bytes > file.size() - sizeof(header)) {
     return absl::DataLossError("row log is cut off in its header");
@@ -115,6 +122,7 @@ absl::StatusOr<LogMetadata> ParseFileHeader(absl::Span<const uint8_t> file) {
   LogMetadata metadata;
   metadata.stride_bytes = header.stride_bytes;
   metadata.num_blocks = header.num_blocks;
+  metadata.has_priorities = header.has_priorities != 0;
   if (!TakeString(&strings, &metadata.run) || !TakeString(&strings, &metadata.table) ||
       !TakeString(&strings, &metadata.layout) || !strings.empty()) {
     return absl::DataLossError("the row log's metadata is malformed");
@@ -136,6 +144,8 @@ LogCountsSlot MakeCountsSlot(const LogCounts& counts, uint64_t generation, uint3
 }
 
 bool CountsSlotVerifies(const LogCountsSlot& slot) {
+  const LogCountsSlot never_written = {};
+  if (std::memcmp(&slot, &never_written, sizeof(slot)) == 0) return true;
   return slot.check == Crc32c(0, &slot, offsetof(LogCountsSlot, check));
 }
 
@@ -145,39 +155,54 @@ uint64_t SlotMask(uint32_t first_slot, uint32_t count) {
 }
 
 uint32_t CommitCheck(const BlockHeader& header, const CommitSlot& slot) {
-  const uint32_t first_slot = header.first_row % kRowsPerBlock;
-  const uint32_t count = std::min(slot.row_count, kRowsPerBlock - first_slot);
-  const uint64_t covered[] = {
-      header.stream,
-      header.first_row,
-      header.generation,
-      header.finals & SlotMask(first_slot, count),
-      uint64_t{slot.row_count} << 32 | slot.rows_crc32c,
-      slot.sequence,
-  };
+  const uint64_t covered[] = {header.stream, header.first_row, header.generation,
+                              uint64_t{slot.row_count} << 32 | slot.rows_crc32c};
   const uint32_t check = Crc32c(0, covered, sizeof(covered));
   return check == 0 ? 1 : check;
 }
 
+namespace {
+
+bool IsUnused(const BlockHeader& header) {
+  if (header.generation == kEvicted) return true;
+  const BlockHeader zeros = {};
+  return std::memcmp(&header, &zeros, sizeof(header)) == 0;
+}
+
+bool SlotVerifies(const BlockHeader& header, const CommitSlot& slot, const LogGeometry& geometry,
+                  const uint8_t* rows) {
+  const uint32_t first_slot = header.first_row % kRowsPerBlock;
+  return slot.check == CommitCheck(header, slot) && slot.row_count >= 1 &&
+         slot.row_count <= kRowsPerBlock - first_slot &&
+         Crc32c(0, rows + first_slot * geometry.stride_bytes,
+                slot.row_count * geometry.stride_bytes) == slot.rows_crc32c;
+}
+
+}  // namespace
+
 BlockContents VerifyBlock(const BlockHeader& header, uint64_t block_index,
                           const LogGeometry& geometry, const uint8_t* rows) {
   BlockContents contents;
-  if (header.generation == 0) return contents;
-  const uint32_t first_slot = header.first_row % kRowsPerBlock;
+  if (IsUnused(header)) return contents;
   const bool in_place = (header.generation - 1) % geometry.num_blocks == block_index;
-  const bool first_is_newer = header.slots[0].row_count >= header.slots[1].row_count;
-  for (const bool newer : {true, false}) {
-    const CommitSlot& slot = header.slots[newer == first_is_newer ? 0 : 1];
+  CommitSlot slots[kCommitSlots];
+  std::copy(std::begin(header.slots), std::end(header.slots), slots);
+  std::sort(std::begin(slots), std::end(slots),
+            [](const CommitSlot& a, const CommitSlot& b) { return a.row_count > b.row_count; });
+  for (const CommitSlot& slot : slots) {
     if (slot.check == 0) continue;
-    const bool sound = in_place && slot.check == CommitCheck(header, slot) && slot.row_count >= 1 &&
-                       slot.row_count <= kRowsPerBlock - first_slot;
-    if (sound && contents.committed.row_count > 0) continue;
-    if (sound && Crc32c(0, rows + first_slot * geometry.stride_bytes,
-                        slot.row_count * geometry.stride_bytes) == slot.rows_crc32c) {
+    if (in_place && contents.committed.row_count == 0 &&
+        SlotVerifies(header, slot, geometry, rows)) {
       contents.committed = slot;
-    } else {
+    } else if (contents.committed.row_count == 0 || slot.check != CommitCheck(header, slot)) {
       contents.damaged = true;
     }
+  }
+  const uint32_t first_slot = header.first_row % kRowsPerBlock;
+  for (uint32_t i = 0; i < contents.committed.row_count; ++i) {
+    const uint8_t* row = rows + (first_slot + i) * geometry.stride_bytes;
+    const bool is_final = IsFinal(ReadRowHeader(row).flags);
+    contents.finals |= uint64_t{is_final} << (first_slot + i);
   }
   return contents;
 }

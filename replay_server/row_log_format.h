@@ -11,11 +11,12 @@
 
 // A row log on disk, little-endian, each part at a multiple of 4096 bytes:
 //
-//   FileHeader, metadata      what the log is; written once
-//   two LogCountsSlots        counts, written in turn
+//   FileHeader, metadata        what the log is; written once
+//   two LogCountsSlots          counts, written in turn
 //   BlockHeader x num_blocks
-//   uint8 x num_blocks x 64   how often the window that starts at a row was sampled
-//   rows                      num_blocks x 64 x stride bytes
+//   uint8 x num_blocks x 64     how often the window that starts at a row was sampled
+//   float32 x num_blocks x 64   priority of the window that starts at a row, if has_priorities
+//   rows                        num_blocks x 64 x stride bytes
 //
 // Everything here is a pure function of bytes that may be damaged in any way.
 namespace troupe {
@@ -30,6 +31,7 @@ struct LogMetadata {
   std::string layout;  // serialized proto::Layout
   uint64_t stride_bytes = 0;
   uint64_t num_blocks = 0;
+  bool has_priorities = false;
 };
 
 struct FileHeader {
@@ -39,8 +41,9 @@ struct FileHeader {
   uint64_t stride_bytes;
   uint64_t num_blocks;
   uint64_t metadata_bytes;
+  uint64_t has_priorities;  // 0 or 1
 };
-static_assert(sizeof(FileHeader) == 40);
+static_assert(sizeof(FileHeader) == 48);
 
 // Where the parts lie. Unit: bytes from the start of the file.
 struct LogGeometry {
@@ -49,6 +52,7 @@ struct LogGeometry {
   uint64_t counts_offset = 0;
   uint64_t headers_offset = 0;
   uint64_t times_offset = 0;
+  uint64_t priorities_offset = 0;
   uint64_t rows_offset = 0;
   uint64_t file_bytes = 0;
 };
@@ -68,6 +72,7 @@ struct LogCounts {
   uint64_t sampled = 0;
   uint64_t rows_appended = 0;
   uint64_t rows_duplicate = 0;
+  uint64_t preloaded = 0;
 };
 
 // Counts are written before the commit that they include, and name it: if the commit is not
@@ -79,41 +84,48 @@ struct LogCountsSlot {
   uint32_t row_count;   // its rows after that commit
   uint32_t check;       // CRC-32C of all above
 };
-static_assert(sizeof(LogCountsSlot) == 64);
+static_assert(sizeof(LogCountsSlot) == 72);
 
 LogCountsSlot MakeCountsSlot(const LogCounts& counts, uint64_t generation, uint32_t row_count,
                              uint64_t sequence);
+// True of a slot that was never written: all of it is zero.
 bool CountsSlotVerifies(const LogCountsSlot& slot);
 
 // Says that the first `row_count` rows of a block are stored.
 struct CommitSlot {
   uint32_t row_count;
   uint32_t rows_crc32c;  // of those rows
-  uint32_t sequence;     // number of the commit in the block, from 1; the slot is sequence % 2
   uint32_t check;        // 0: being written, or never; else CommitCheck()
 };
 
+// Three, so that a commit never overwrites the newest that is on the disk for sure, nor the newest
+// that a running fdatasync is writing there.
+inline constexpr int kCommitSlots = 3;
+
+// The generation of a block that was given up.
+inline constexpr uint64_t kEvicted = ~uint64_t{0};
+
 // `generation` numbers the blocks of a log in the order in which they were begun, from 1; block
-// g lies at index (g - 1) % num_blocks.  0: the block is empty.
+// g lies at index (g - 1) % num_blocks.  A block never used is all zeros.
 struct BlockHeader {
   uint64_t stream;
   uint64_t first_row;
   uint64_t generation;
-  uint64_t finals;  // bit s: slot s holds a final row; bits of slots not committed mean nothing
-  CommitSlot slots[2];
+  CommitSlot slots[kCommitSlots];  // in no order: the newest has the most rows
+  uint32_t unused;
 };
 static_assert(sizeof(BlockHeader) == 64);
 
 // Slots [first_slot, first_slot + count) as bits.  REQUIRES: first_slot + count <= 64.
 uint64_t SlotMask(uint32_t first_slot, uint32_t count);
 
-// Never 0.  Covers the slot and all that it vouches for in the header, and only that: final bits
-// of later rows may change without breaking it.
+// Never 0.  Covers the slot and the header but for the other slots.
 uint32_t CommitCheck(const BlockHeader& header, const CommitSlot& slot);
 
 // What can be trusted of one block.
 struct BlockContents {
   CommitSlot committed = {};  // row_count 0: nothing
+  uint64_t finals = 0;        // bit s: slot s holds a final row
   bool damaged = false;       // something that was committed does not verify
 };
 

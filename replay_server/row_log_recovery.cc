@@ -1,9 +1,19 @@
 #include <algorithm>
+#include <limits>
+#include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "replay_server/row_log.h"
 
 namespace troupe {
+namespace {
+
+// Losses that are told one by one.
+constexpr size_t kMaxLosses = 16;
+
+}  // namespace
 
 // Was the commit that these counts include made before the crash?
 bool RowLog::CommitHappened(const LogCountsSlot& slot) const {
@@ -17,11 +27,30 @@ bool RowLog::CommitHappened(const LogCountsSlot& slot) const {
 }
 
 void RowLog::RecoverCounts(absl::Span<const LogCountsSlot> slots) {
+  // After a loss of power the commit of neither may be there: then the older is the nearer one.
+  const LogCountsSlot* happened = nullptr;
+  const LogCountsSlot* verifies = nullptr;
   for (const LogCountsSlot& slot : slots) {
-    if (!CountsSlotVerifies(slot) || !CommitHappened(slot)) continue;
-    if (slot.sequence > newest_counts_.sequence) newest_counts_ = slot;
+    if (!CountsSlotVerifies(slot)) continue;
+    if (verifies == nullptr || slot.sequence < verifies->sequence) verifies = &slot;
+    if (!CommitHappened(slot)) continue;
+    if (happened == nullptr || slot.sequence > happened->sequence) happened = &slot;
   }
+  counts_lost_ = verifies == nullptr;
+  if (counts_lost_) return;
+  newest_counts_ = happened != nullptr ? *happened : *verifies;
   CommitCounts(newest_counts_.counts);  // over the slot that is not true, if there is one
+}
+
+void RowLog::NoteLoss(uint32_t block, uint64_t rows_left) {
+  corrupt_blocks_++;
+  if (losses_.size() >= kMaxLosses) return;
+  const BlockHeader& header = headers_[block];
+  losses_.push_back(absl::StrCat(
+      "block ", header.generation, " at index ", block, ", stream ",
+      absl::Hex(header.stream, absl::kZeroPad16), " from row ", header.first_row, ": ",
+      rows_left == 0 ? "nothing of it verifies, dropped"
+                     : absl::StrCat("only its first ", rows_left, " rows verify, kept")));
 }
 
 void RowLog::RecoverBlocks() {
@@ -30,11 +59,12 @@ void RowLog::RecoverBlocks() {
                                 .num_blocks = metadata_.num_blocks};
   for (uint32_t block = 0; block < num_blocks(); ++block) {
     const BlockContents contents = VerifyBlock(headers_[block], block, geometry, row(block, 0));
-    if (contents.damaged) corrupt_blocks_++;
+    if (contents.damaged) NoteLoss(block, contents.committed.row_count);
     if (contents.committed.row_count > 0) {
+      finals_[block] = contents.finals;
       found.emplace_back(block, contents.committed);
-    } else {
-      headers_[block].generation = 0;
+    } else if (headers_[block].generation != 0) {
+      headers_[block].generation = kEvicted;
     }
   }
   std::sort(found.begin(), found.end(), [this](const auto& a, const auto& b) {
@@ -52,21 +82,29 @@ void RowLog::RecoverBlock(uint32_t block, const CommitSlot& committed) {
   newest_generation_ = header.generation;
   Stream& stream = streams_[header.stream];
   if (header.first_row < stream.held) {  // sound by itself, but these rows are here already
-    header.generation = 0;
-    corrupt_blocks_++;
+    NoteLoss(block, 0);
+    header.generation = kEvicted;
     return;
   }
   const bool continues = stream.block != kNoBlock && stream.held == header.first_row &&
                          header.first_row % kRowsPerBlock == 0;
   if (continues) Link(stream.block, block);
-  header.finals &= SlotMask(header.first_row % kRowsPerBlock, committed.row_count);
-  header.slots[(committed.sequence + 1) % 2].check = 0;  // older, or damaged and now counted
+  for (CommitSlot& slot : header.slots) {  // the others are older, or damaged and now counted
+    if (slot.row_count != committed.row_count || slot.check != committed.check) slot = {};
+  }
   stream.block = block;
   stream.num_blocks++;
   stream.newest = committed;
+  stream.epochs = {};
   stream.held = header.first_row + committed.row_count;
   row_counts_[block] = static_cast<uint8_t>(committed.row_count);
   rows_ += committed.row_count;
+  if (priorities_ != nullptr) {
+    for (uint32_t slot = 0; slot < kRowsPerBlock; ++slot) {
+      float& value = priority(block, slot);
+      if (!(value >= 0 && value <= std::numeric_limits<float>::max())) value = 0;
+    }
+  }
 }
 
 }  // namespace troupe

@@ -50,9 +50,26 @@ constexpr TableMetric kTableMetrics[] = {
      [](const Description& t) { return static_cast<double>(t.version_lag_rows()); }},
 };
 
+// What the limiter is set to, for alerts that hold the counts against it.
+void AddLimiterMetrics(const RateLimiterOptions& limiter, const Labels& labels, Metrics* metrics) {
+  metrics
+      ->AddGauge("troupe_replay_samples_per_insert", "Samples a window is worth; 0: no limit.",
+                 labels)
+      .Set(limiter.samples_per_insert);
+  metrics
+      ->AddGauge("troupe_replay_min_size_windows",
+                 "Windows, over all shards, before the first sample.", labels)
+      .Set(static_cast<double>(limiter.min_size));
+  metrics
+      ->AddGauge("troupe_replay_slack_samples",
+                 "By how much the samples of all shards may be off the ratio.", labels)
+      .Set(limiter.slack);
+}
+
 }  // namespace
 
 void AddShardMetrics(const Shard* shard, Metrics* metrics) {
+  metrics->AddDisk(shard->options().data_dir);
   for (const std::unique_ptr<Table>& owned : shard->tables()) {
     const Table* table = owned.get();
     const Labels labels = {{"table", table->options().name}};
@@ -64,6 +81,7 @@ void AddShardMetrics(const Shard* shard, Metrics* metrics) {
         metrics->AddSampledGauge(metric.name, metric.help, read, labels);
       }
     }
+    AddLimiterMetrics(table->options().rate_limiter, labels, metrics);
   }
   metrics->AddSampledGauge("troupe_replay_snapshot_version", "Newest snapshot held; 0: none.",
                            [shard] { return static_cast<double>(shard->newest_version()); });

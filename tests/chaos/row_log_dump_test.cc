@@ -53,9 +53,9 @@ struct FalseBlock {
   }
   // Makes one commit of what is there.
   void Sign(uint32_t row_count) {
-    header->slots[0] = {row_count, Crc32c(0, rows, row_count * kTestStride), 1, 0};
+    header->slots[0] = {row_count, Crc32c(0, rows, row_count * kTestStride), 0};
     header->slots[0].check = CommitCheck(*header, header->slots[0]);
-    header->slots[1] = {};
+    header->slots[1] = header->slots[2] = {};
   }
 
   MappedFile file;
