@@ -30,17 +30,12 @@ absl::Status CheckOptions(const ReplayClientOptions& options) {
 
 }  // namespace
 
-bool RateLimit::Admits(uint64_t inserted, uint64_t sampled, int64_t n) const {
-  const double beyond = static_cast<double>(inserted) - static_cast<double>(min_size);
-  if (beyond < 0) return false;
-  if (samples_per_insert == 0) return true;
-  return static_cast<double>(sampled) + static_cast<double>(n) <=
-         samples_per_insert * beyond + slack;
-}
-
 ReplayClient::Impl::Impl(ReplayClientOptions options,
                          std::vector<std::shared_ptr<grpc::Channel>> channels)
-    : options_(std::move(options)), channels_(std::move(channels)), random_(options_.seed) {
+    : options_(std::move(options)),
+      limiter_(options_.rate_limit),
+      channels_(std::move(channels)),
+      random_(options_.seed) {
   {
     absl::MutexLock lock(&mu_);
     for (const auto& channel : channels_) {
@@ -179,8 +174,18 @@ ReplayCounts ReplayClient::Impl::Sum() const {
     sum.env_steps += lane.counts.env_steps();
     sum.inserted += lane.counts.inserted();
     sum.sampled += lane.counts.sampled();
+    sum.preloaded += lane.counts.preloaded();
   }
   return sum;
+}
+
+LimiterCounts ReplayClient::Impl::CountsWithAsked() const {
+  const ReplayCounts sum = Sum();
+  LimiterCounts counts;
+  counts.inserted = sum.inserted;
+  counts.preloaded = sum.preloaded;
+  counts.sampled = sum.sampled + NumAsked();
+  return counts;
 }
 
 int64_t ReplayClient::Impl::NumAsked() const {
@@ -201,9 +206,7 @@ void ReplayClient::Impl::Advance() {
   PlaceOrphans();
   bool starved = !orphans_.empty();
   while (!starved && std::ssize(batches_) < options_.prefetch_batches) {
-    const ReplayCounts sum = Sum();
-    starved = TotalMass() <= 0 || !options_.rate_limit.Admits(
-                                      sum.inserted, sum.sampled + NumAsked(), options_.batch_size);
+    starved = TotalMass() <= 0 || !limiter_.SampleFits(options_.batch_size, CountsWithAsked());
     if (starved) break;
     auto batch = std::make_shared<Batch>();
     batch->windows = pool_->Take();
@@ -279,13 +282,21 @@ absl::StatusOr<WindowBatch> ReplayClient::Impl::NextBatch(absl::Time deadline) {
 }
 
 std::string ReplayClient::Impl::WaitsFor() const {
-  const ReplayCounts sum = Sum();
-  std::string text =
-      absl::StrCat("no batch of ", options_.batch_size, " windows of table '", options_.table,
-                   "' yet: inserted ", sum.inserted, " (min_size ", options_.rate_limit.min_size,
-                   "), sampled ", sum.sampled, ", asked for ", NumAsked(), ", samples_per_insert ",
-                   options_.rate_limit.samples_per_insert, ", slack ", options_.rate_limit.slack,
-                   ", mass ", TotalMass());
+  std::string text = absl::StrCat("no batch of ", options_.batch_size, " windows of table '",
+                                  options_.table, "' yet");
+  if (starved_) {
+    const absl::Duration starved = absl::Floor(absl::Now() - starved_since_, absl::Milliseconds(1));
+    absl::StrAppend(&text, " for ", absl::FormatDuration(starved));
+  }
+  const std::string limit = limiter_.WhySampleWaits(options_.batch_size, CountsWithAsked());
+  if (!batches_.empty() && orphans_.empty()) {
+    absl::StrAppend(&text, ": ", batches_.front()->missing, " windows were asked for");
+  } else if (!limit.empty()) {
+    absl::StrAppend(&text, ": ", limit);
+  } else if (TotalMass() <= 0) {
+    absl::StrAppend(&text, ": no shard that is up has any window of the ", Sum().inserted,
+                    " inserted; more inserts free it");
+  }
   for (size_t i = 0; i < lanes_.size(); ++i) {
     const Lane& lane = lanes_[i];
     absl::StrAppend(&text, "; ", options_.shards[i], lane.up ? " up" : " gone", ", asked for ",
@@ -326,6 +337,11 @@ absl::StatusOr<TableInfo> ReplayClient::WaitForTable(absl::Time deadline) {
 }
 absl::StatusOr<WindowBatch> ReplayClient::NextBatch(absl::Time deadline) {
   return impl_->NextBatch(deadline);
+}
+absl::Status ReplayClient::UpdatePriorities(absl::Span<const int32_t> shards,
+                                            absl::Span<const uint64_t> row_ids,
+                                            absl::Span<const float> priorities) {
+  return impl_->UpdatePriorities(shards, row_ids, priorities);
 }
 ReplayCounts ReplayClient::counts() const { return impl_->counts(); }
 ReplayClientStats ReplayClient::stats() const { return impl_->stats(); }

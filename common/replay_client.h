@@ -9,20 +9,12 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "common/layout.h"
+#include "common/rate_limit.h"
 #include "common/window_batch.h"
 
 namespace troupe {
-
-// The rate limiter's rule, over the union of the shards; see proto/config.proto's RateLimiter.
-struct RateLimit {
-  int64_t min_size = 1;           // windows
-  double samples_per_insert = 0;  // 0: no limit
-  double slack = 0;               // samples
-
-  // May `n` more windows be sampled after `inserted` and `sampled`?
-  bool Admits(uint64_t inserted, uint64_t sampled, int64_t n) const;
-};
 
 struct ReplayClientOptions {
   std::vector<std::string> shards;  // host:port, in the order of the config
@@ -31,8 +23,8 @@ struct ReplayClientOptions {
   std::string table;
   int64_t batch_size = 256;      // windows
   int64_t prefetch_batches = 8;  // asked for ahead
-  RateLimit rate_limit;
-  uint64_t seed = 1;  // of the split of batches over shards
+  RateLimit rate_limit;          // queue_length is the shards' alone
+  uint64_t seed = 1;             // of the split of batches over shards
   absl::Duration reconnect_min = absl::Milliseconds(50);
   absl::Duration reconnect_max = absl::Seconds(2);
   // How long a shard may hold back a request before the client splits it anew.
@@ -53,6 +45,7 @@ struct ReplayCounts {
   uint64_t env_steps = 0;  // rows stored that are not final
   uint64_t inserted = 0;   // windows
   uint64_t sampled = 0;    // windows
+  uint64_t preloaded = 0;  // windows
 };
 
 struct ReplayClientStats {
@@ -62,7 +55,10 @@ struct ReplayClientStats {
   int64_t buffers = 0;        // batch buffers allocated
   int32_t shards_up = 0;
   absl::Duration starved;  // time in which the rate limiter let nothing be asked for
-  double mass = 0;         // selectable windows of the shards that are up
+  double mass = 0;         // of the selectors of the shards that are up
+  // New priorities given to UpdatePriorities: sent to their shard, and dropped because it was gone.
+  int64_t priorities_sent = 0;
+  int64_t priorities_dropped = 0;
 };
 
 // Batches of windows drawn from all shards as if they were one table.
@@ -85,6 +81,14 @@ class ReplayClient final {
   // for, with the numbers; CANCELLED after Stop; a shard's permanent error at once.
   // REQUIRES: WaitForTable returned OK.
   absl::StatusOr<WindowBatch> NextBatch(absl::Time deadline);
+
+  // Sets priorities of windows, each named by the shard that it came from and its row id, as in
+  // BatchBuffer.  They ride on the next request to that shard, or go by themselves if there is
+  // none for some milliseconds; a shard that is gone gets none.  INVALID_ARGUMENT: the lengths
+  // differ, there is no such shard, or a priority is not 0 to 1e30; then none is set.
+  absl::Status UpdatePriorities(absl::Span<const int32_t> shards,
+                                absl::Span<const uint64_t> row_ids,
+                                absl::Span<const float> priorities);
 
   ReplayCounts counts() const;
   ReplayClientStats stats() const;

@@ -58,24 +58,33 @@ void ReplayClient::Impl::EndSession(Lane& lane) {
 
 void ReplayClient::Impl::FillTotals(size_t shard, proto::SampleRequest& request) const {
   uint64_t inserted = 0;
+  uint64_t preloaded = 0;
   uint64_t sampled = 0;
   for (size_t i = 0; i < lanes_.size(); ++i) {
     if (i == shard) continue;
     inserted += lanes_[i].counts.inserted();
+    preloaded += lanes_[i].counts.preloaded();
     sampled += lanes_[i].counts.sampled() + lanes_[i].num_asked;
   }
   request.set_others_inserted(inserted);
+  request.set_others_preloaded(preloaded);
   request.set_others_sampled(sampled);
 }
 
 void ReplayClient::Impl::SendNext(size_t shard) {
   Lane& lane = lanes_[shard];
   Wire& wire = lane.windows;
-  if (!lane.up || !wire.usable || wire.writing || lane.to_send.empty()) return;
+  if (!lane.up || !wire.usable || wire.writing) return;
+  if (lane.to_send.empty() && !lane.priorities_go_alone) return;
+  if (lane.to_send.empty()) lane.to_send.push_back(Piece{});  // a question that carries them
+  const int64_t num_windows = lane.to_send.front().count;
   wire.request.Clear();
-  wire.request.set_num_windows(lane.to_send.front().count);
-  wire.request.set_timeout_ms(absl::ToInt64Milliseconds(options_.request_timeout));
+  wire.request.set_num_windows(num_windows);
+  if (num_windows > 0) {
+    wire.request.set_timeout_ms(absl::ToInt64Milliseconds(options_.request_timeout));
+  }
   FillTotals(shard, wire.request);
+  TakePriorities(lane, wire.request);
   lane.asked.push_back(std::move(lane.to_send.front()));
   lane.to_send.pop_front();
   wire.writing = true;
@@ -105,6 +114,7 @@ void ReplayClient::Impl::Learn(Lane& lane, const proto::SampleReply& reply) {
   known.set_env_steps(std::max(known.env_steps(), now.env_steps()));
   known.set_inserted(std::max(known.inserted(), now.inserted()));
   known.set_sampled(std::max(known.sampled(), now.sampled()));
+  known.set_preloaded(std::max(known.preloaded(), now.preloaded()));
   if (lane.up || lane.ending) return;
   lane.up = true;
   lane.tried = true;
@@ -207,6 +217,7 @@ void ReplayClient::Impl::OnBroken(size_t shard, bool polls) {
   Lane& lane = lanes_[shard];
   (polls ? lane.polls : lane.windows).usable = false;
   lane.up = false;
+  DropPriorities(lane);
   EndSession(lane);
   if (polls) return;
   // No answer will come any more.
@@ -258,6 +269,12 @@ absl::Time ReplayClient::Impl::HandleTimers(absl::Time now) {
       } else {
         next = std::min(next, lane.next_attempt);
       }
+    }
+    if (now >= lane.priorities_due) {
+      lane.priorities_go_alone = true;
+      SendNext(i);
+    } else {
+      next = std::min(next, lane.priorities_due);
     }
     if (lane.up && (starved_ || now >= lane.next_poll)) Poll(i, now);
     const bool may_poll = lane.up && !lane.poll_open && !lane.polls.writing;

@@ -30,6 +30,9 @@ class ReplayClient::Impl final {
   // replay_client.cc: batches
   absl::StatusOr<TableInfo> WaitForTable(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mu_);
   absl::StatusOr<WindowBatch> NextBatch(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mu_);
+  absl::Status UpdatePriorities(absl::Span<const int32_t> shards,
+                                absl::Span<const uint64_t> row_ids,
+                                absl::Span<const float> priorities) ABSL_LOCKS_EXCLUDED(mu_);
   ReplayCounts counts() const ABSL_LOCKS_EXCLUDED(mu_);
   ReplayClientStats stats() const ABSL_LOCKS_EXCLUDED(mu_);
   void Stop() ABSL_LOCKS_EXCLUDED(mu_);
@@ -67,14 +70,17 @@ class ReplayClient::Impl final {
     Backoff backoff;
     Wire windows;
     Wire polls;
-    bool greeted = false;       // the first question of the session is out
-    bool ending = false;        // its calls are cancelled
-    bool tried = false;         // was up, or found gone, at least once
-    bool up = false;            // the shard has answered in this session
-    std::deque<Piece> to_send;  // asked next
-    std::deque<Piece> asked;    // answers come in this order
-    int64_t num_asked = 0;      // windows in `to_send`, `asked` and being copied
-    bool poll_open = false;     // a poll has no answer yet
+    bool greeted = false;               // the first question of the session is out
+    bool ending = false;                // its calls are cancelled
+    bool tried = false;                 // was up, or found gone, at least once
+    bool up = false;                    // the shard has answered in this session
+    std::deque<Piece> to_send;          // asked next
+    std::deque<Piece> asked;            // answers come in this order
+    int64_t num_asked = 0;              // windows in `to_send`, `asked` and being copied
+    proto::PriorityUpdates priorities;  // to be sent; of a shard that is up
+    absl::Time priorities_due = absl::InfiniteFuture();
+    bool priorities_go_alone = false;  // they wait for no request that they could ride on
+    bool poll_open = false;            // a poll has no answer yet
     absl::Time next_poll = absl::InfinitePast();
     absl::Time next_attempt = absl::InfinitePast();
     proto::TableCounts counts;  // newest known; those of a shard that is gone stay
@@ -95,6 +101,8 @@ class ReplayClient::Impl final {
   void Finish(const Piece& piece, int64_t received) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   double TotalMass() const ABSL_SHARED_LOCKS_REQUIRED(mu_);
   ReplayCounts Sum() const ABSL_SHARED_LOCKS_REQUIRED(mu_);
+  // With what was asked for as sampled already.
+  LimiterCounts CountsWithAsked() const ABSL_SHARED_LOCKS_REQUIRED(mu_);
   int64_t NumAsked() const ABSL_SHARED_LOCKS_REQUIRED(mu_);
   std::string WaitsFor() const ABSL_SHARED_LOCKS_REQUIRED(mu_);
 
@@ -106,6 +114,8 @@ class ReplayClient::Impl final {
   void Poll(size_t shard, absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void FillTotals(size_t shard, proto::SampleRequest& request) const
       ABSL_SHARED_LOCKS_REQUIRED(mu_);
+  void TakePriorities(Lane& lane, proto::SampleRequest& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void DropPriorities(Lane& lane) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Learn(Lane& lane, const proto::SampleReply& reply) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status CheckReply(const proto::SampleReply& reply, int64_t asked) const;
   void CopyWindows(const proto::SampleReply& reply, const Piece& piece, size_t shard) const;
@@ -118,6 +128,7 @@ class ReplayClient::Impl final {
   absl::Time HandleTimers(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const ReplayClientOptions options_;
+  const RateLimiter limiter_;
   const std::vector<std::shared_ptr<grpc::Channel>> channels_;
   int64_t window_bytes_ = 0;  // constant once sessions have begun
 

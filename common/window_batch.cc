@@ -1,5 +1,8 @@
 #include "common/window_batch.h"
 
+#include <algorithm>
+#include <cmath>
+#include <limits>
 #include <new>
 #include <utility>
 
@@ -17,6 +20,20 @@ BatchBuffer::BatchBuffer(int64_t num_windows, int64_t window_bytes)
       probabilities(num_windows) {}
 
 BatchBuffer::~BatchBuffer() { ::operator delete(data, kAlignment); }
+
+std::vector<float> ImportanceWeights(absl::Span<const float> probabilities, double beta) {
+  // One that is too small for a float is not zero: it was drawn.
+  const auto probability = [](float p) {
+    return static_cast<double>(std::max(p, std::numeric_limits<float>::min()));
+  };
+  double least = 1;
+  for (const float p : probabilities) least = std::min(least, probability(p));
+  std::vector<float> weights(probabilities.size());
+  std::transform(probabilities.begin(), probabilities.end(), weights.begin(), [&](float p) {
+    return static_cast<float>(std::pow(least / probability(p), beta));
+  });
+  return weights;
+}
 
 void BatchRecycler::operator()(BatchBuffer* buffer) const {
   pool->GiveBack(std::unique_ptr<BatchBuffer>(buffer));

@@ -8,6 +8,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/types/span.h"
 
 namespace troupe {
 
@@ -48,6 +49,11 @@ struct WindowBatch {
     return data() + (window * window_length + t) * stride_bytes;
   }
 };
+
+// Importance-sampling weights of windows drawn with `probabilities`, scaled so that the largest of
+// the batch is 1: w_i = (N P(i))^-beta / max_j w_j (Prioritized Experience Replay, arXiv
+// 1511.05952, section 3.4).  N, the number of windows, cancels out.
+std::vector<float> ImportanceWeights(absl::Span<const float> probabilities, double beta);
 
 // Makes batches of one shape and uses their memory again.  Thread-safe.
 class BatchPool final : public std::enable_shared_from_this<BatchPool> {

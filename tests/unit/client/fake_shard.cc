@@ -90,6 +90,7 @@ class FakeShard::ReplayService final : public proto::Replay::Service {
         reply.mutable_counts()->set_env_steps(state_.inserted);
         reply.mutable_counts()->set_inserted(state_.inserted);
         reply.mutable_counts()->set_sampled(state_.sampled);
+        reply.mutable_counts()->set_preloaded(state_.preloaded);
       }
       stream->Write(reply);
     }
@@ -174,6 +175,9 @@ class FakeShard::ReplayService final : public proto::Replay::Service {
   bool Admit(grpc::ServerContext* context, const proto::SampleRequest& request)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mu) {
     state_.requests.push_back(request);
+    for (int i = 0; i < request.priorities().row_ids_size(); ++i) {
+      state_.priorities[request.priorities().row_ids(i)] = request.priorities().priorities(i);
+    }
     const bool poll = request.num_windows() == 0;
     if (poll) ++state_.polls;
     const auto ready = [&] {
@@ -192,7 +196,8 @@ class FakeShard::ReplayService final : public proto::Replay::Service {
     for (int64_t i = 0; i < n; ++i) {
       const uint64_t id = state_.sampled++;
       reply->add_row_ids(id);
-      reply->add_probabilities(static_cast<float>(1 / state_.mass));
+      const double weight = state_.weights[id % state_.weights.size()];
+      reply->add_probabilities(static_cast<float>(weight / state_.mass));
       reply->mutable_windows()->append(48, static_cast<char>(id));
     }
     if (state_.wrong_size > 0) {

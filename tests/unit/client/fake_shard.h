@@ -41,7 +41,11 @@ struct FakeShardState {
   proto::Layout layout ABSL_GUARDED_BY(mu);
   uint64_t inserted ABSL_GUARDED_BY(mu) = 0;
   uint64_t sampled ABSL_GUARDED_BY(mu) = 0;
+  uint64_t preloaded ABSL_GUARDED_BY(mu) = 0;
   double mass ABSL_GUARDED_BY(mu) = 0;
+  // Window `id` has this probability, over `mass`: weights[id % weights.size()].
+  std::vector<double> weights ABSL_GUARDED_BY(mu) = {1};
+  std::map<uint64_t, float> priorities ABSL_GUARDED_BY(mu);  // by row id, as clients set them
   bool answers ABSL_GUARDED_BY(mu) = true;     // false: requests for windows are held back
   int64_t short_by ABSL_GUARDED_BY(mu) = 0;    // windows missing from the next answers
   int64_t num_short ABSL_GUARDED_BY(mu) = 0;   // answers that are short

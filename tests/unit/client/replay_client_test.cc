@@ -3,7 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <limits>
+#include <map>
 #include <thread>
+#include <tuple>
 
 #include "tests/unit/client/fake_shard.h"
 
@@ -89,18 +92,6 @@ class ReplayClientTest : public ::testing::Test {
   std::unique_ptr<ReplayClient> client_;
 };
 
-TEST(RateLimit, AdmitsAsTheConfigSays) {
-  const RateLimit limit{.min_size = 10, .samples_per_insert = 2, .slack = 4};
-  EXPECT_FALSE(limit.Admits(9, 0, 1));
-  EXPECT_TRUE(limit.Admits(10, 0, 4));
-  EXPECT_FALSE(limit.Admits(10, 0, 5));
-  EXPECT_TRUE(limit.Admits(15, 10, 4));
-  EXPECT_FALSE(limit.Admits(15, 10, 5));
-  const RateLimit no_limit{.min_size = 10};
-  EXPECT_FALSE(no_limit.Admits(9, 0, 1));
-  EXPECT_TRUE(no_limit.Admits(10, 1'000'000, 1'000'000));
-}
-
 TEST_F(ReplayClientTest, DescribesTheTableOnceAnActorHasConnected) {
   Script(first_, [](FakeShardState& s) LOCKED {
     s.layout.Clear();
@@ -154,6 +145,17 @@ TEST_F(ReplayClientTest, ProbabilitiesAreOverTheUnion) {
   }
 }
 
+TEST_F(ReplayClientTest, UnevenProbabilitiesAreOverTheUnionToo) {
+  Script(first_, [](FakeShardState& s) LOCKED { s.weights = {0.5, 1.5}; });
+  Start();
+  const WindowBatch batch = Next();
+  for (int64_t i = 0; i < batch.num_windows; ++i) {
+    const bool odd = batch.buffer->row_ids[i] % 2 == 1;
+    const float weight = batch.buffer->shards[i] == 1 ? 1.0f : odd ? 1.5f : 0.5f;
+    EXPECT_FLOAT_EQ(batch.buffer->probabilities[i], weight / 400);
+  }
+}
+
 TEST_F(ReplayClientTest, BuffersAreUsedAgain) {
   Start();
   for (int i = 0; i < 100; ++i) Next();
@@ -192,13 +194,42 @@ TEST_F(ReplayClientTest, TheRateLimitHoldsOverTheUnion) {
   Next();
   const auto starved = client_->NextBatch(Shortly());
   EXPECT_EQ(starved.status().code(), absl::StatusCode::kDeadlineExceeded);
-  EXPECT_THAT(starved.status().message(), HasSubstr("inserted 400 (min_size 390), sampled 128"));
+  EXPECT_THAT(
+      starved.status().message(),
+      HasSubstr("128 sampled + 64 wanted > 8 * (400 inserted - 390) + slack 80; 4 more inserts"));
   EXPECT_GT(client_->stats().starved, absl::ZeroDuration());
   Fill(second_, 4);  // 192 samples: a third
   Next();
   EXPECT_EQ(client_->NextBatch(Shortly()).status().code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_EQ(client_->counts().inserted, 404);
   EXPECT_EQ(client_->counts().sampled, 192);
+}
+
+TEST_F(ReplayClientTest, PreloadedWindowsOfAllShardsWarmUp) {
+  options_.rate_limit = {.min_size = 1000, .samples_per_insert = 8, .slack = 80};
+  Script(first_, [](FakeShardState& s) LOCKED { s.preloaded = 500; });
+  Start();
+  const auto starved = client_->NextBatch(Shortly());
+  EXPECT_EQ(starved.status().code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(starved.status().message(),
+              HasSubstr("min_size: 400 of 1000 windows inserted and 500 preloaded; 100 more"));
+  // 8 * (400 - (1000 - 610)) + 80 = 160 samples.
+  Script(second_, [](FakeShardState& s) LOCKED { s.preloaded = 110; });
+  Next();
+  Next();
+  EXPECT_EQ(client_->NextBatch(Shortly()).status().code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(client_->counts().preloaded, 610);
+  Await(first_,
+        [](const FakeShardState& s) LOCKED { return s.requests.back().others_preloaded() == 110; });
+}
+
+TEST_F(ReplayClientTest, ShardsWithoutWindowsAreNamedAsWhatIsWaitedFor) {
+  for (FakeShard* shard : {&first_, &second_}) {
+    Script(*shard, [](FakeShardState& s) LOCKED { s.mass = 0; });
+  }
+  Start();
+  EXPECT_THAT(client_->NextBatch(Shortly()).status().message(),
+              HasSubstr("no shard that is up has any window of the 400 inserted"));
 }
 
 TEST_F(ReplayClientTest, ANewInsertEndsTheWaitLongBeforeThePollTimesOut) {
@@ -223,6 +254,73 @@ TEST_F(ReplayClientTest, ShardsAreToldTheTotalsOfTheOthers) {
       }
     }
   });
+}
+
+TEST_F(ReplayClientTest, NewPrioritiesReachTheShardsThatTheirWindowsCameFrom) {
+  Start();
+  std::map<uint64_t, float> expected[2];
+  for (int n = 0; n < 20; ++n) {
+    const WindowBatch batch = Next();
+    std::vector<float> priorities(batch.num_windows);
+    for (int64_t i = 0; i < batch.num_windows; ++i) {
+      priorities[i] = static_cast<float>(1000 * n + i);
+      expected[batch.buffer->shards[i]][batch.buffer->row_ids[i]] = priorities[i];
+    }
+    ASSERT_TRUE(
+        client_->UpdatePriorities(batch.buffer->shards, batch.buffer->row_ids, priorities).ok());
+  }
+  // The last ones have no request to ride on.
+  Await(first_, [&](const FakeShardState& s) LOCKED { return s.priorities == expected[0]; });
+  Await(second_, [&](const FakeShardState& s) LOCKED { return s.priorities == expected[1]; });
+  EXPECT_EQ(client_->stats().priorities_sent, 20 * 64);
+  EXPECT_EQ(client_->stats().priorities_dropped, 0);
+}
+
+TEST_F(ReplayClientTest, ManyNewPrioritiesGoInSmallRequests) {
+  Start();
+  Next();
+  std::vector<int32_t> shards(10'000, 1);
+  std::vector<uint64_t> ids(10'000);
+  std::vector<float> priorities(10'000);
+  for (size_t i = 0; i < ids.size(); ++i) {
+    ids[i] = i / 2;  // the later one counts
+    priorities[i] = static_cast<float>(i);
+  }
+  ASSERT_TRUE(client_->UpdatePriorities(shards, ids, priorities).ok());
+  Await(second_, [&](const FakeShardState& s) LOCKED { return s.priorities.size() == 5000; });
+  Script(second_, [&](FakeShardState& s) LOCKED {
+    for (const auto& [id, priority] : s.priorities) EXPECT_EQ(priority, 2 * id + 1);
+    for (const proto::SampleRequest& request : s.requests) {
+      EXPECT_LE(request.ByteSizeLong(), 60'000u);
+    }
+  });
+}
+
+TEST_F(ReplayClientTest, NewPrioritiesOfAGoneShardAreDroppedAndCounted) {
+  Start();
+  Next();
+  first_.Kill();
+  while (client_->stats().shards_up > 1) Next();
+  ASSERT_TRUE(client_->UpdatePriorities({0, 1, 0}, {5, 6, 7}, {1, 2, 3}).ok());
+  Await(second_, [](const FakeShardState& s) LOCKED { return s.priorities.count(6) == 1; });
+  EXPECT_EQ(client_->stats().priorities_dropped, 2);
+  EXPECT_EQ(client_->stats().priorities_sent, 1);
+}
+
+TEST_F(ReplayClientTest, WrongPrioritiesAreRefusedBeforeTheyAreSent) {
+  Start();
+  Next();
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  for (const auto& [shard, priority, why] :
+       {std::tuple(2, 1.0f, "shard 2: there are 2"), std::tuple(-1, 1.0f, "shard -1"),
+        std::tuple(0, -1.0f, "priority -1 of window 7"), std::tuple(0, kNan, "nan"),
+        std::tuple(0, 2e30f, "must be 0 to 1e+30")}) {
+    const absl::Status status = client_->UpdatePriorities({0, shard}, {6, 7}, {1, priority});
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(status.message(), HasSubstr(why));
+  }
+  EXPECT_EQ(client_->UpdatePriorities({0}, {6, 7}, {1}).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(client_->stats().priorities_sent + client_->stats().priorities_dropped, 0);
 }
 
 TEST_F(ReplayClientTest, AGoneShardIsLeftOutAndComesBack) {
