@@ -39,7 +39,6 @@ void AppendClient::HandleReceived() {
       unacked_.pop_front();
     }
   }
-  if (load_.rows > 0 && sent_rows_ >= load_.rows && unacked_.empty()) CloseWrites();
 }
 
 bool AppendClient::NextMessage(grpc::ByteBuffer* message) {
@@ -52,6 +51,7 @@ bool AppendClient::NextMessage(grpc::ByteBuffer* message) {
     *message = Encode(request);
     return true;
   }
+  if (load_.rows > 0 && sent_rows_ >= load_.rows && unacked_.empty()) CloseWrites();
   const int64_t rows_each = RowsDue();
   if (rows_each == 0) return false;
   *message = EncodeRows(absl::MakeSpan(streams_), rows_each);

@@ -13,6 +13,10 @@ namespace {
 // The low three bits of a protobuf tag.
 enum WireType { kVarint = 0, kFixed64 = 1, kBytes = 2, kFixed32 = 5 };
 
+constexpr uint64_t Tag(int field, WireType type) {
+  return static_cast<uint64_t>(field) << 3 | type;
+}
+
 size_t VarintSize(uint64_t value) {
   size_t size = 1;
   for (; value >= 128; value >>= 7) ++size;
@@ -25,9 +29,7 @@ uint8_t* PutVarint(uint64_t value, uint8_t* out) {
   return out;
 }
 
-uint8_t* PutTag(int field, WireType type, uint8_t* out) {
-  return PutVarint(static_cast<uint64_t>(field) << 3 | type, out);
-}
+uint8_t* PutTag(int field, WireType type, uint8_t* out) { return PutVarint(Tag(field, type), out); }
 
 // Size of a RowRun; all of its tags, and its own, take one byte.
 size_t RunSize(const RowSource& stream, size_t row_bytes) {
@@ -56,6 +58,10 @@ class SliceReader final {
   }
 
   size_t left() const { return left_; }
+  uint64_t ReadTag() {
+    uint64_t tag = 0;
+    return ReadVarint(&tag) ? tag : 0;  // no field has the tag 0
+  }
 
   bool Read(void* to, size_t size) {
     return Pass(size, [&to](const uint8_t* from, size_t part) {
@@ -79,9 +85,11 @@ class SliceReader final {
     return false;
   }
 
-  bool SkipField(int type) {
+  // REQUIRES: its tag was read.
+  bool SkipField(uint64_t tag) {
     uint64_t size = 0;
-    switch (type) {
+    if (tag >> 3 == 0) return false;
+    switch (tag & 7) {
       case kVarint:
         return ReadVarint(&size);
       case kFixed64:
@@ -137,19 +145,51 @@ bool ReadCounts(SliceReader& reader, SampledWindows* reply) {
 
 bool ReadReplyField(SliceReader& reader, uint64_t tag, SampledWindows* reply) {
   switch (tag) {
-    case proto::SampleReply::kWindowsFieldNumber << 3 | kBytes:
+    case Tag(proto::SampleReply::kWindowsFieldNumber, kBytes):
       return ReadPacked(reader, &reply->windows);
-    case proto::SampleReply::kRowIdsFieldNumber << 3 | kBytes:
+    case Tag(proto::SampleReply::kRowIdsFieldNumber, kBytes):
       return ReadPacked(reader, &reply->row_ids);
-    case proto::SampleReply::kProbabilitiesFieldNumber << 3 | kBytes:
+    case Tag(proto::SampleReply::kProbabilitiesFieldNumber, kBytes):
       return ReadPacked(reader, &reply->probabilities);
-    case proto::SampleReply::kMassFieldNumber << 3 | kFixed64:
+    case Tag(proto::SampleReply::kMassFieldNumber, kFixed64):
       return reader.Read(&reply->mass, sizeof(reply->mass));
-    case proto::SampleReply::kCountsFieldNumber << 3 | kBytes:
+    case Tag(proto::SampleReply::kCountsFieldNumber, kBytes):
       return ReadCounts(reader, reply);
     default:
-      return reader.SkipField(static_cast<int>(tag & 7));
+      return reader.SkipField(tag);
   }
+}
+
+// Appends the rows to those of the runs before.
+bool ReadRows(SliceReader& reader, FollowedBatch* batch) {
+  uint64_t size = 0;
+  if (!reader.ReadVarint(&size) || size > reader.left()) return false;
+  const size_t before = batch->rows.size();
+  batch->rows.resize(before + size);
+  batch->runs.back().size_bytes = size;
+  return reader.Read(batch->rows.data() + before, size);
+}
+
+bool ReadRun(SliceReader& reader, FollowedBatch* batch) {
+  uint64_t size = 0;
+  if (!reader.ReadVarint(&size) || size > reader.left()) return false;
+  FollowedRun& run = batch->runs.emplace_back();
+  const size_t end = reader.left() - size;
+  while (reader.left() > end) {
+    const uint64_t tag = reader.ReadTag();
+    bool read = false;
+    if (tag == Tag(proto::FollowedRows::kStreamFieldNumber, kFixed64)) {
+      read = reader.Read(&run.stream, sizeof(run.stream));
+    } else if (tag == Tag(proto::FollowedRows::kFirstRowFieldNumber, kVarint)) {
+      read = reader.ReadVarint(&run.first_row);
+    } else if (tag == Tag(proto::FollowedRows::kRowsFieldNumber, kBytes)) {
+      read = ReadRows(reader, batch);
+    } else {
+      read = reader.SkipField(tag);
+    }
+    if (!read) return false;
+  }
+  return reader.left() == end;
 }
 
 }  // namespace
@@ -187,11 +227,23 @@ bool DecodeWindows(const grpc::ByteBuffer& bytes, SampledWindows* reply) {
   reply->mass = 0;
   SliceReader reader(bytes);
   while (reader.left() > 0) {
-    uint64_t tag = 0;
-    if (!reader.ReadVarint(&tag) || !ReadReplyField(reader, tag, reply)) return false;
+    const uint64_t tag = reader.ReadTag();
+    if (!ReadReplyField(reader, tag, reply)) return false;
     if (tag >> 3 == proto::SampleReply::kWindowsFieldNumber) windows = reply->windows.size();
   }
   reply->windows.resize(windows);
+  return true;
+}
+
+bool DecodeFollowed(const grpc::ByteBuffer& bytes, FollowedBatch* batch) {
+  batch->rows.clear();
+  batch->runs.clear();
+  SliceReader reader(bytes);
+  while (reader.left() > 0) {
+    const uint64_t tag = reader.ReadTag();
+    const bool is_run = tag == Tag(proto::FollowReply::kRunsFieldNumber, kBytes);
+    if (!(is_run ? ReadRun(reader, batch) : reader.SkipField(tag))) return false;
+  }
   return true;
 }
 

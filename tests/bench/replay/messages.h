@@ -34,6 +34,20 @@ struct SampledWindows {
 // bytes are no such message.
 bool DecodeWindows(const grpc::ByteBuffer& bytes, SampledWindows* reply);
 
+// What a load client looks at in a FollowReply: its rows, run after run, and whose they are.
+struct FollowedRun {
+  uint64_t stream = 0;
+  uint64_t first_row = 0;
+  size_t size_bytes = 0;
+};
+struct FollowedBatch {
+  std::vector<uint8_t> rows;
+  std::vector<FollowedRun> runs;
+};
+
+// The same for a FollowReply.
+bool DecodeFollowed(const grpc::ByteBuffer& bytes, FollowedBatch* batch);
+
 }  // namespace troupe
 
 #endif  // TROUPE_TESTS_BENCH_REPLAY_MESSAGES_H_

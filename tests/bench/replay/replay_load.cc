@@ -22,13 +22,11 @@
 #include "absl/time/time.h"
 #include "common/channel.h"
 #include "nlohmann/json.hpp"
-#include "tests/bench/replay/append_client.h"
-#include "tests/bench/replay/measure.h"
-#include "tests/bench/replay/sample_client.h"
-#include "tests/bench/replay/transport.h"
+#include "tests/bench/replay/report.h"
 
 ABSL_FLAG(std::string, mode, "append",
-          "append; sample; both; fill: append --rows rows and stop; transport: bare gRPC to a "
+          "append; sample; both; fill: append --rows rows and stop; follow: until the client has "
+          "all that the shard holds; transport: bare gRPC to a "
           "process of its own, messages of --message_bytes out and --reply_bytes back");
 ABSL_FLAG(std::string, target, "127.0.0.1:7001", "host:port of the shard");
 ABSL_FLAG(int, server_pid, 0, "the shard's process, for its CPU time; 0: not measured");
@@ -50,6 +48,7 @@ ABSL_FLAG(int64_t, episode_rows, 1000, "every so manieth row of a stream is a fi
 ABSL_FLAG(bool, row_priorities, false, "rows carry random priorities of their own");
 ABSL_FLAG(int64_t, batch, 256, "windows of one request");
 ABSL_FLAG(int64_t, in_flight, 16, "requests, or transport messages, of a client under way");
+ABSL_FLAG(bool, update_priorities, false, "a new priority for every window that was sampled");
 ABSL_FLAG(int64_t, window_length, 2, "rows of a window, as the table has it");
 ABSL_FLAG(double, samples_per_insert, 0, "as the table has it, for the drift of the ratio");
 ABSL_FLAG(int64_t, min_size, 1, "as the table has it");
@@ -62,36 +61,6 @@ using Json = nlohmann::json;
 
 // Paced clients look this often whether a message is due.
 constexpr absl::Duration kTick = absl::Milliseconds(1);
-
-struct Load {
-  std::vector<std::unique_ptr<AppendClient>> append;
-  std::vector<std::unique_ptr<SampleClient>> sample;
-  std::vector<std::unique_ptr<TransportClient>> transport;
-
-  std::vector<StreamClient*> all() const {
-    std::vector<StreamClient*> clients;
-    for (const auto& client : append) clients.push_back(client.get());
-    for (const auto& client : sample) clients.push_back(client.get());
-    for (const auto& client : transport) clients.push_back(client.get());
-    return clients;
-  }
-};
-
-template <typename Client>
-int64_t Units(const std::vector<std::unique_ptr<Client>>& clients) {
-  int64_t units = 0;
-  for (const auto& client : clients) units += client->tally().units.load();
-  return units;
-}
-
-struct Snapshot {
-  CpuTimes cpu;
-  int64_t rows, windows, messages;
-};
-
-Snapshot Look(const Load& load, pid_t server) {
-  return {ReadCpuTimes(server), Units(load.append), Units(load.sample), Units(load.transport)};
-}
 
 int CountOf(const absl::Flag<int>& own) {
   const int count = absl::GetFlag(own);
@@ -123,11 +92,23 @@ absl::Status AddSampleClients(std::shared_ptr<const RowPatterns> patterns,
   options.in_flight = absl::GetFlag(FLAGS_in_flight);
   options.window_length = absl::GetFlag(FLAGS_window_length);
   options.samples_per_insert = absl::GetFlag(FLAGS_samples_per_insert);
+  options.update_priorities = absl::GetFlag(FLAGS_update_priorities);
   options.min_size = absl::GetFlag(FLAGS_min_size);
   for (int i = 0; i < CountOf(FLAGS_sample_clients); ++i) {
     auto channel = MakeChannel(absl::GetFlag(FLAGS_target), true);
     if (!channel.ok()) return channel.status();
     load->sample.push_back(std::make_unique<SampleClient>(*channel, options, measuring));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status AddFollowClients(const std::shared_ptr<const RowPatterns>& patterns,
+                              const Measuring* measuring, Load* load) {
+  const FollowLoad options{absl::GetFlag(FLAGS_run), absl::GetFlag(FLAGS_table), patterns};
+  for (int i = 0; i < absl::GetFlag(FLAGS_clients); ++i) {
+    auto channel = MakeChannel(absl::GetFlag(FLAGS_target), true);
+    if (!channel.ok()) return channel.status();
+    load->follow.push_back(std::make_unique<FollowClient>(*channel, options, measuring));
   }
   return absl::OkStatus();
 }
@@ -144,31 +125,29 @@ absl::Status AddTransportClients(const std::string& target, const Measuring* mea
   return absl::OkStatus();
 }
 
-// `server` is set for the transport alone, which brings its own.
-absl::StatusOr<Load> MakeLoad(const Measuring* measuring, pid_t* server) {
+// Brings a server of its own.
+absl::Status AddTransport(const Measuring* measuring, Load* load, pid_t* server) {
+  const TransportServer own = ForkTransportServer(absl::GetFlag(FLAGS_reply_bytes));
+  if (own.port == 0) return absl::UnavailableError("the transport's server did not start");
+  *server = own.pid;
+  return AddTransportClients(absl::StrCat("127.0.0.1:", own.port), measuring, load);
+}
+
+// `server` is changed for the transport alone.
+absl::Status MakeLoad(const Measuring* measuring, Load* load, pid_t* server) {
   const std::string mode = absl::GetFlag(FLAGS_mode);
-  Load load;
-  if (mode == "transport") {
-    const TransportServer own = ForkTransportServer(absl::GetFlag(FLAGS_reply_bytes));
-    if (own.port == 0) return absl::UnavailableError("the transport's server did not start");
-    *server = own.pid;
-    const std::string target = absl::StrCat("127.0.0.1:", own.port);
-    if (auto status = AddTransportClients(target, measuring, &load); !status.ok()) return status;
-    return load;
-  }
-  const bool append = mode == "append" || mode == "both" || mode == "fill";
-  const bool sample = mode == "sample" || mode == "both";
-  if (!append && !sample) return absl::InvalidArgumentError(absl::StrCat("no --mode ", mode));
+  if (mode == "transport") return AddTransport(measuring, load, server);
   absl::StatusOr<Layout> layout = LayoutNamed(absl::GetFlag(FLAGS_layout));
   if (!layout.ok()) return layout.status();
   auto patterns =
       MakePatterns(*layout, absl::GetFlag(FLAGS_episode_rows), absl::GetFlag(FLAGS_row_priorities));
   if (!patterns.ok()) return patterns.status();
-  absl::Status status;
-  if (append) status = AddAppendClients(*patterns, measuring, &load);
-  if (status.ok() && sample) status = AddSampleClients(*patterns, measuring, &load);
-  if (!status.ok()) return status;
-  return load;
+  if (mode == "append" || mode == "fill") return AddAppendClients(*patterns, measuring, load);
+  if (mode == "sample") return AddSampleClients(*patterns, measuring, load);
+  if (mode == "follow") return AddFollowClients(*patterns, measuring, load);
+  if (mode != "both") return absl::InvalidArgumentError(absl::StrCat("there is no --mode ", mode));
+  const absl::Status status = AddAppendClients(*patterns, measuring, load);
+  return status.ok() ? AddSampleClients(*patterns, measuring, load) : status;
 }
 
 // Lets `seconds` pass.
@@ -179,86 +158,6 @@ void Pass(const Load& load, double seconds) {
     absl::SleepFor(kTick);
     for (const auto& client : load.append) client->Wake();
   }
-}
-
-template <typename Client>
-void AddLatencies(const std::string& name, const std::vector<std::unique_ptr<Client>>& clients,
-                  Json* out) {
-  std::vector<float> all;
-  for (const auto& client : clients) {
-    const std::vector<float>& own = client->tally().latency_ms;
-    all.insert(all.end(), own.begin(), own.end());
-  }
-  (*out)[name + "_p50_ms"] = Quantile(0.5, &all);
-  (*out)[name + "_p99_ms"] = Quantile(0.99, &all);
-}
-
-// Rate of `units`, and the CPU that one costs each side.
-void AddRate(const std::string& name, int64_t units, const CpuTimes& from, const CpuTimes& to,
-             Json* out) {
-  const double seconds = std::chrono::duration<double>(to.at - from.at).count();
-  const double per_unit = units > 0 ? 1e6 / static_cast<double>(units) : 0;
-  (*out)[name + "s"] = units;
-  (*out)[name + "s_per_second"] = static_cast<double>(units) / seconds;
-  (*out)["client_us_per_" + name] = (to.client - from.client) * per_unit;
-  if (to.server > 0) (*out)["server_us_per_" + name] = (to.server - from.server) * per_unit;
-}
-
-void AddMachine(const CpuTimes& from, const CpuTimes& to, Json* out) {
-  const double machine = to.machine - from.machine;
-  const double idle = to.idle - from.idle;
-  const double own = to.client - from.client + to.server - from.server;
-  const double steal = to.steal - from.steal;
-  (*out)["seconds"] = std::chrono::duration<double>(to.at - from.at).count();
-  (*out)["client_cpu_seconds"] = to.client - from.client;
-  (*out)["server_cpu_seconds"] = to.server - from.server;
-  if (machine <= 0) return;
-  (*out)["steal_share"] = steal / machine;
-  // What other processes had; the tick of /proc/stat is 10 ms, so it may be a little off.
-  (*out)["others_share"] = (machine - idle - steal - own) / machine;
-}
-
-void AddFindings(const Load& load, Json* out) {
-  SampleFindings sum;
-  bool drift_known = false;
-  for (const auto& client : load.sample) {
-    const SampleFindings& own = client->findings();
-    sum.wrong_windows += own.wrong_windows;
-    sum.wrong_replies += own.wrong_replies;
-    sum.empty_replies += own.empty_replies;
-    if (!own.drift_known) continue;
-    sum.drift_min = drift_known ? std::min(sum.drift_min, own.drift_min) : own.drift_min;
-    sum.drift_max = drift_known ? std::max(sum.drift_max, own.drift_max) : own.drift_max;
-    drift_known = true;
-  }
-  (*out)["wrong_windows"] = sum.wrong_windows;
-  (*out)["wrong_replies"] = sum.wrong_replies;
-  (*out)["empty_replies"] = sum.empty_replies;
-  if (!drift_known || absl::GetFlag(FLAGS_samples_per_insert) <= 0) return;
-  (*out)["drift_min_samples"] = sum.drift_min;
-  (*out)["drift_max_samples"] = sum.drift_max;
-}
-
-Json Report(const Load& load, const Snapshot& from, const Snapshot& to) {
-  Json out = {{"mode", absl::GetFlag(FLAGS_mode)}, {"layout", absl::GetFlag(FLAGS_layout)}};
-  AddMachine(from.cpu, to.cpu, &out);
-  if (!load.append.empty()) {
-    AddRate("row", to.rows - from.rows, from.cpu, to.cpu, &out);
-    AddLatencies("ack", load.append, &out);
-  }
-  if (!load.sample.empty()) {
-    AddRate("window", to.windows - from.windows, from.cpu, to.cpu, &out);
-    AddLatencies("request", load.sample, &out);
-    AddFindings(load, &out);
-  }
-  if (!load.transport.empty()) {
-    AddRate("message", to.messages - from.messages, from.cpu, to.cpu, &out);
-    AddLatencies("message", load.transport, &out);
-    const double each =
-        static_cast<double>(absl::GetFlag(FLAGS_message_bytes) + absl::GetFlag(FLAGS_reply_bytes));
-    out["bytes_per_second"] = out["messages_per_second"].get<double>() * each;
-  }
-  return out;
 }
 
 // The first call that did not end as asked.
@@ -273,30 +172,41 @@ absl::Status AwaitAll(const Load& load, grpc::StatusCode expected) {
   return result;
 }
 
+// Load that has an end of its own: fill and follow.
+absl::StatusOr<Json> RunToEnd(const Load& load, Measuring* measuring, pid_t server) {
+  *measuring = true;
+  const Progress from = ReadProgress(load, server);
+  for (StreamClient* client : load.all()) client->Start();
+  for (const auto& client : load.append) client->Await();
+  for (const auto& client : load.follow) client->AwaitCaughtUp();
+  const Progress to = ReadProgress(load, server);
+  for (const auto& client : load.follow) client->End();
+  const absl::Status ended = AwaitAll(load, load.append.empty() ? grpc::CANCELLED : grpc::OK);
+  if (!ended.ok()) return ended;
+  return Report(load, from, to);
+}
+
+absl::StatusOr<Json> RunForSeconds(const Load& load, Measuring* measuring, pid_t server) {
+  for (StreamClient* client : load.all()) client->Start();
+  Pass(load, absl::GetFlag(FLAGS_warm_up_seconds));
+  *measuring = true;
+  const Progress from = ReadProgress(load, server);
+  Pass(load, absl::GetFlag(FLAGS_seconds));
+  const Progress to = ReadProgress(load, server);
+  *measuring = false;
+  for (StreamClient* client : load.all()) client->End();
+  if (absl::Status ended = AwaitAll(load, grpc::CANCELLED); !ended.ok()) return ended;
+  return Report(load, from, to);
+}
+
 absl::StatusOr<Json> Run() {
   Measuring measuring = false;
   pid_t server = absl::GetFlag(FLAGS_server_pid);
-  absl::StatusOr<Load> load = MakeLoad(&measuring, &server);
-  if (!load.ok()) return load.status();
-  const bool fill = absl::GetFlag(FLAGS_mode) == "fill";
-  measuring = fill;
-  Snapshot from = Look(*load, server);
-  for (StreamClient* client : load->all()) client->Start();
-  if (!fill) {
-    Pass(*load, absl::GetFlag(FLAGS_warm_up_seconds));
-    measuring = true;
-    from = Look(*load, server);
-    Pass(*load, absl::GetFlag(FLAGS_seconds));
-    measuring = false;
-  }
-  Snapshot to = Look(*load, server);
-  if (!fill) {
-    for (StreamClient* client : load->all()) client->End();
-  }
-  const absl::Status ended = AwaitAll(*load, fill ? grpc::OK : grpc::CANCELLED);
-  if (!ended.ok()) return ended;
-  if (fill) to = Look(*load, server);
-  return Report(*load, from, to);
+  Load load;
+  if (absl::Status made = MakeLoad(&measuring, &load, &server); !made.ok()) return made;
+  const std::string mode = absl::GetFlag(FLAGS_mode);
+  const bool has_end = mode == "fill" || mode == "follow";
+  return has_end ? RunToEnd(load, &measuring, server) : RunForSeconds(load, &measuring, server);
 }
 
 }  // namespace

@@ -110,4 +110,16 @@ int64_t CountWrongWindows(const RowPatterns& patterns, absl::Span<const uint8_t>
   return wrong;
 }
 
+int64_t CountWrongRows(const RowPatterns& patterns, absl::Span<const uint8_t> rows, uint64_t stream,
+                       uint64_t first_row) {
+  const size_t stride = patterns.layout.stride_bytes();
+  int64_t wrong = rows.size() % stride == 0 ? 0 : 1;
+  for (size_t i = 0; i < rows.size() / stride; ++i) {
+    const RowMark expected = MarkOf(stream, first_row + i);
+    const uint8_t* found = rows.data() + i * stride + patterns.observation_offset;
+    wrong += std::memcmp(found, expected.data(), sizeof(expected)) == 0 ? 0 : 1;
+  }
+  return wrong;
+}
+
 }  // namespace troupe

@@ -51,6 +51,10 @@ class RowSource final {
 int64_t CountWrongWindows(const RowPatterns& patterns, absl::Span<const uint8_t> windows,
                           int64_t length);
 
+// How many of `rows` are not the rows of `stream` from `first_row` on.
+int64_t CountWrongRows(const RowPatterns& patterns, absl::Span<const uint8_t> rows, uint64_t stream,
+                       uint64_t first_row);
+
 }  // namespace troupe
 
 #endif  // TROUPE_TESTS_BENCH_REPLAY_ROWS_H_

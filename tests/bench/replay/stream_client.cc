@@ -50,6 +50,7 @@ void StreamClient::OnWriteDone(bool ok) {
 
 void StreamClient::OnDone(const grpc::Status& status) {
   status_ = status;
+  HandleEnd();
   done_.Notify();
 }
 

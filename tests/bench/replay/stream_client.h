@@ -48,6 +48,8 @@ class StreamClient : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc::Byte
   virtual void HandleReceived() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) = 0;
   // True: `message` is to be written.  False: not now, ask again after the next message, or Wake.
   virtual bool NextMessage(grpc::ByteBuffer* message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) = 0;
+  // The call has ended.
+  virtual void HandleEnd() {}
 
   // Nothing more will be written.
   void CloseWrites() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
