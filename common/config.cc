@@ -3,13 +3,13 @@
 #include <cerrno>
 #include <cstdio>
 #include <memory>
-#include <regex>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "common/config_checks.h"
 #include "common/config_overrides.h"
 #include "common/nearest.h"
@@ -19,6 +19,9 @@
 
 namespace troupe {
 namespace {
+
+// Messages within messages, known or unknown; proto/config.proto has five.
+constexpr int kMaxDepth = 50;
 
 absl::StatusOr<std::string> ReadFile(const std::string& path) {
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"),
@@ -59,14 +62,15 @@ class FaultCollector final : public google::protobuf::io::ErrorCollector {
 
   // The parser names the message type and the field in its text only; should its words change
   // one day, the hint is missing and nothing else.
-  static std::string NearestHint(const std::string& message) {
-    static const std::regex kUnknown("Message type \"([^\"]+)\" has no field named \"([^\"]+)\".*");
-    std::smatch match;
-    if (!std::regex_match(message, match, kUnknown)) return "";
+  static std::string NearestHint(absl::string_view message) {
+    if (!absl::ConsumePrefix(&message, "Message type \"")) return "";
+    const std::vector<absl::string_view> parts = absl::StrSplit(message, '"');
+    if (parts.size() < 3 || parts[1] != " has no field named ") return "";
     const google::protobuf::Descriptor* type =
-        google::protobuf::DescriptorPool::generated_pool()->FindMessageTypeByName(match[1].str());
+        google::protobuf::DescriptorPool::generated_pool()->FindMessageTypeByName(
+            std::string(parts[0]));
     if (type == nullptr) return "";
-    return absl::StrCat(" The nearest is ", NearestName(match[2].str(), FieldNames(*type)), ".");
+    return absl::StrCat(" The nearest is ", NearestName(parts[2], FieldNames(*type)), ".");
   }
 
   const std::vector<std::string> lines_;
@@ -107,6 +111,7 @@ absl::StatusOr<proto::Config> ParseConfig(absl::string_view text, absl::string_v
   google::protobuf::TextFormat::Parser parser;
   parser.RecordErrorsTo(&collector);
   parser.AllowUnknownField(true);  // so that it goes on; the collector reports each
+  parser.SetRecursionLimit(kMaxDepth);
   proto::Config config;
   const bool whole = parser.ParseFromString(std::string(text), &config);
   std::vector<std::string> faults = collector.Take();

@@ -57,6 +57,16 @@ TEST(Config, ASyntaxErrorNamesItsLine) {
   EXPECT_THAT(Faults("seed: 1\nlearner {\n"), HasSubstr("test.txtpb:"));
 }
 
+TEST(Config, AVeryLongNameIsAFaultLikeAnyOther) {
+  EXPECT_THAT(Faults(std::string(200'000, 'a') + ": 1\n"), HasSubstr("test.txtpb:1: "));
+}
+
+TEST(Config, NestingWithoutEndIsAFault) {
+  std::string text;
+  for (int i = 0; i < 100'000; ++i) text += "a{";
+  EXPECT_THAT(Faults(text), HasSubstr("test.txtpb:1: "));
+}
+
 TEST(Config, AMissingFileIsNamed) {
   const absl::StatusOr<proto::Config> config = LoadConfig("/nowhere/at_all.txtpb", {});
   EXPECT_EQ(config.status().code(), absl::StatusCode::kNotFound);
@@ -154,8 +164,45 @@ INSTANTIATE_TEST_SUITE_P(
               "must be learner.sac.n_step + 1 = 4"},
         Fault{"NarrowBand", {"tables.rate_limiter.slack=300"}, "must be at least 512"},
         Fault{"QueueBelowMinimum",
-              {"tables.rate_limiter.queue_length=10", "tables.rate_limiter.min_size=11"},
-              "before min_size 11"},
+              {"shards=a:1,b:2", "tables.rate_limiter.queue_length=300",
+               "tables.rate_limiter.min_size=601"},
+              "rate_limiter.queue_length = 300 of table 'replay': 2 such queues have no room for "
+              "min_size 601"},
+        Fault{"QueueBelowBatch",
+              {"tables.rate_limiter.queue_length=255"},
+              "rate_limiter.queue_length = 255 of table 'replay': writers of a shard are held back "
+              "before a batch of 256 windows is there"},
+        Fault{"QueueOfWindowsThatAreSampledForEver",
+              {"tables.rate_limiter.queue_length=10000", "tables.selector=FIFO"},
+              "selector FIFO gives the same windows for ever while max_times_sampled = 0"},
+        Fault{"QueueOfWindowsThatAreNeverSampled",
+              {"tables.rate_limiter.queue_length=10000", "tables.selector=FIFO",
+               "tables.max_times_sampled=4", "tables.rate_limiter.samples_per_insert=2"},
+              "samples_per_insert = 2 with max_times_sampled = 4 leaves windows that are never "
+              "sampled"},
+        Fault{"QueueAndRatioOfARandomSelector",
+              {"tables.rate_limiter.queue_length=10000"},
+              "samples_per_insert = 256 with max_times_sampled = 0 leaves windows that are never "
+              "sampled"},
+        Fault{"MoreSamplesThanEachWindowGives",
+              {"tables.selector=FIFO", "tables.max_times_sampled=4"},
+              "rate_limiter.samples_per_insert = 256 of table 'replay': each window is sampled "
+              "max_times_sampled = 4 times at most"},
+        Fault{"MinSizeAboveCapacity",
+              {"shards=a:1,b:2", "tables.capacity_rows=6000", "tables.window.stride=2",
+               "tables.rate_limiter.min_size=6001"},
+              "rate_limiter.min_size = 6001 of table 'replay': the table never holds that many "
+              "windows: 2 shards of capacity_rows = 6000 with a window every 2 rows hold at most "
+              "6000"},
+        Fault{"AnotherTablesBand",
+              {"tables[0].name=replay", "tables[1].name=other",
+               "tables[1].rate_limiter.samples_per_insert=4", "tables[1].rate_limiter.slack=4"},
+              "rate_limiter.slack = 4 of table 'other': must be at least 5 samples (a batch of 1 + "
+              "samples_per_insert 4)"},
+        Fault{"AnotherTablesCapacity",
+              {"tables[0].name=replay", "tables[1].name=other", "tables[1].capacity_rows=128",
+               "tables[1].rate_limiter.min_size=129"},
+              "rate_limiter.min_size = 129 of table 'other'"},
         Fault{"NoSuchTable", {"learner.table=replya"}, "the nearest is 'replay'"},
         Fault{"NoSuchActorTable", {"actor.table=x"}, "actor.table = 'x'"},
         Fault{"TableTwice", {"tables[0].name=replay", "tables[1].name=replay"}, "is there twice"},
@@ -182,6 +229,19 @@ TEST(Config, AMessageMayJustFit) {
   EXPECT_EQ(Faults("environment { id: 'Pendulum-v1' }",
                    {"actor.num_envs=4", "actor.message_bytes=99872",
                     "actor.max_unacked_bytes=99872", "replay_server.max_message_bytes=100000"}),
+            "");
+}
+
+TEST(Config, BandsThatJustHoldAreAccepted) {
+  EXPECT_EQ(Faults("", {"shards=a:1,b:2", "tables.capacity_rows=6000", "tables.window.stride=2",
+                        "tables.rate_limiter.min_size=6000", "tables.rate_limiter.slack=512"}),
+            "");
+  EXPECT_EQ(Faults("", {"shards=a:1,b:2", "tables.selector=FIFO", "tables.max_times_sampled=1",
+                        "tables.rate_limiter.queue_length=256", "tables.rate_limiter.min_size=512",
+                        "tables.rate_limiter.samples_per_insert=1"}),
+            "");
+  EXPECT_EQ(Faults("", {"tables.rate_limiter.queue_length=10000",
+                        "tables.rate_limiter.samples_per_insert=0"}),
             "");
 }
 

@@ -1,0 +1,66 @@
+// Requests as anybody may send them to a metrics port, over a real connection: the answer is well
+// formed or there is none, the metrics go to GET /metrics only, and the server goes on.
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "absl/strings/match.h"
+#include "common/metrics_server.h"
+#include "tests/fuzz/fuzz.h"
+
+namespace troupe {
+namespace {
+
+constexpr char kMetrics[] = "troupe_up 1\n";
+// The server reads this much at a time; what lies behind is unread when it closes, and the
+// kernel may then drop the answer.
+constexpr size_t kOneReadBytes = 1024;
+
+int Connect(int port) {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  Require(fd >= 0, "no socket");
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<uint16_t>(port));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  const bool connected = connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0;
+  Require(connected, "the server does not take connections any more");
+  return fd;
+}
+
+std::string Ask(int port, absl::string_view request) {
+  const int fd = Connect(port);
+  // A reset at the end, so that no port waits for stragglers.
+  const linger at_once = {.l_onoff = 1, .l_linger = 0};
+  setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+  if (!request.empty()) send(fd, request.data(), request.size(), MSG_NOSIGNAL);
+  shutdown(fd, SHUT_WR);
+  std::string answer;
+  char buffer[4096];
+  for (ssize_t n; (n = recv(fd, buffer, sizeof(buffer), 0)) > 0;) answer.append(buffer, n);
+  close(fd);
+  return answer;
+}
+
+void TestOne(absl::string_view request) {
+  static const std::unique_ptr<MetricsServer> server =
+      MetricsServer::Start("127.0.0.1", 0, [] { return kMetrics; }).value();
+  const std::string answer = Ask(server->port(), request);
+  const bool has_metrics = absl::EndsWith(answer, kMetrics);
+  const bool asks =
+      absl::StartsWith(request, "GET /metrics ") || absl::StartsWith(request, "GET /metrics?");
+  Require(answer.empty() || absl::StartsWith(answer, "HTTP/1.1 "), "no HTTP: " + answer);
+  Require(asks || !has_metrics, "metrics for another request");
+  if (request.size() > kOneReadBytes) return;
+  const bool whole = absl::StrContains(request, "\r\n\r\n");
+  Require(answer.empty() != whole, "a whole request without answer, or half of one with");
+  Require(has_metrics == (asks && whole), "no metrics: " + answer);
+}
+
+}  // namespace
+}  // namespace troupe
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  troupe::TestOne(troupe::AsText(data, size));
+  return 0;
+}

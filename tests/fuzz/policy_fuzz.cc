@@ -1,0 +1,60 @@
+// A snapshot as an actor gets it: Policy::FromSnapshot builds networks from it or refuses it, and
+// what is built acts within the bounds that the snapshot names.
+#include <cmath>
+
+#include "absl/strings/numbers.h"
+#include "absl/types/span.h"
+#include "common/policy.h"
+#include "common/safetensors.h"
+#include "tests/fuzz/fuzz.h"
+
+namespace troupe {
+namespace {
+
+constexpr int64_t kObservations = 2;
+
+// The run and the version that the image names, or the next check would end nearly every input.
+Snapshot SnapshotOf(absl::string_view input) {
+  Snapshot snapshot{.run = "run", .version = 1, .image = SafetensorsImage(input)};
+  const absl::StatusOr<Safetensors> image = Safetensors::Parse(snapshot.image);
+  if (!image.ok()) return snapshot;
+  snapshot.run = image->Metadata("run").value_or("run");
+  if (!absl::SimpleAtoi(image->Metadata("version").value_or("1"), &snapshot.version)) {
+    snapshot.version = 1;
+  }
+  return snapshot;
+}
+
+void CheckActions(Policy& policy, bool deterministic) {
+  const PolicyMetadata& metadata = policy.metadata();
+  const std::vector<float> observations(kObservations * metadata.observation_size, 0.5f);
+  std::vector<float> actions(kObservations * metadata.action_size, NAN);
+  const absl::Status status =
+      policy.Act(observations, kObservations, deterministic, absl::MakeSpan(actions));
+  if (!status.ok()) return;
+  for (size_t i = 0; i < actions.size(); ++i) {
+    const size_t element = i % metadata.action_size;
+    Require(actions[i] >= static_cast<float>(metadata.action_low[element]) &&
+                actions[i] <= static_cast<float>(metadata.action_high[element]),
+            absl::StrCat("action ", actions[i], " is outside [", metadata.action_low[element], ", ",
+                         metadata.action_high[element], "]"));
+  }
+}
+
+void TestOne(absl::string_view input) {
+  const Snapshot snapshot = SnapshotOf(input);
+  absl::StatusOr<std::unique_ptr<Policy>> policy = Policy::FromSnapshot(snapshot);
+  if (!policy.ok()) {
+    Require(absl::IsInvalidArgument(policy.status()), policy.status().ToString());
+    return;
+  }
+  for (const bool deterministic : {true, false}) CheckActions(**policy, deterministic);
+}
+
+}  // namespace
+}  // namespace troupe
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  troupe::TestOne(troupe::AsText(data, size));
+  return 0;
+}
