@@ -1,29 +1,14 @@
 #include "actor/evaluation_log.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "common/json_lines.h"
 #include "nlohmann/json.hpp"
 
 namespace troupe {
 namespace {
-
-// One write to the end of the file, so that a line is there wholly or, at a crash, not at all.
-absl::Status AppendLine(const std::string& path, const std::string& line) {
-  const int fd = open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
-  const ssize_t written = fd < 0 ? -1 : write(fd, line.data(), line.size());
-  const int error = errno;
-  if (fd >= 0) close(fd);
-  if (written == static_cast<ssize_t>(line.size())) return absl::OkStatus();
-  return absl::UnavailableError(absl::StrCat("cannot append ", line.size(), " bytes to ", path,
-                                             ": ", written < 0 ? std::strerror(error) : "short"));
-}
 
 double MeanLength(const EpisodeResults& results) {
   return Mean(std::vector<double>(results.lengths.begin(), results.lengths.end()));
@@ -48,6 +33,7 @@ absl::StatusOr<std::unique_ptr<EvaluationLog>> EvaluationLog::Create(const std::
                                                                      Metrics& metrics) {
   auto events = EventWriter::Create(absl::StrCat(directory, "/tensorboard"));
   if (!events.ok()) return events.status();
+  metrics.AddDisk(directory);
   return std::unique_ptr<EvaluationLog>(new EvaluationLog(
       absl::StrCat(directory, "/evaluations.jsonl"), *std::move(events), metrics));
 }
@@ -68,7 +54,7 @@ absl::Status EvaluationLog::Write(const PolicyMetadata& policy, const EpisodeRes
       {"episodes", results.returns.size()},
       {"length_mean", MeanLength(results)},
       {"unix_time", absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch())}};
-  if (absl::Status status = AppendLine(path_, line.dump() + "\n"); !status.ok()) return status;
+  if (absl::Status status = AppendJsonLine(path_, line); !status.ok()) return status;
   for (const auto& [tag, value] : {std::pair<const char*, double>{"evaluation/return_mean", mean},
                                    {"evaluation/return_std", std},
                                    {"evaluation/length_mean", MeanLength(results)}}) {

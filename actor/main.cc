@@ -19,6 +19,7 @@
 #include "absl/strings/str_split.h"
 #include "actor/env.h"
 #include "actor/probe.h"
+#include "actor/row_packer.h"
 #include "actor/run_actor.h"
 #include "actor/run_evaluator.h"
 #include "common/config.h"
@@ -40,10 +41,16 @@ ABSL_FLAG(std::string, probe_state, "",
           "the classic state vector) instead of from the seed of the configuration.");
 ABSL_FLAG(bool, probe_continue, false,
           "With --probe: when an episode ends, go on with the next seed instead of stopping.");
+ABSL_FLAG(bool, print_row_log_bytes, false,
+          "Print how many bytes each shard allocates for the rows of this configuration, within a "
+          "few per cent, and exit.");
 ABSL_DECLARE_FLAG(bool, insecure);
 
 namespace troupe {
 namespace {
+
+// What a shard stores beside a row: how often it was sampled, and its part of a block's header.
+constexpr int64_t kRowOverheadBytes = 4;
 
 std::vector<std::string> Shards(const proto::Config& config) {
   return {config.shards().begin(), config.shards().end()};
@@ -116,6 +123,17 @@ absl::Status Probe(const proto::Config& config) {
   return RunProbe(options);
 }
 
+absl::Status PrintRowLogBytes(const proto::Config& config) {
+  absl::StatusOr<proto::Table> table = EffectiveTable(config, config.actor().table());
+  if (!table.ok()) return table.status();
+  absl::StatusOr<std::unique_ptr<Env>> env = MakeEnv(config.environment(), DefaultAssetDir());
+  if (!env.ok()) return env.status();
+  absl::StatusOr<Layout> layout = Layout::FromProto(MakeLayout((*env)->spec()));
+  if (!layout.ok()) return layout.status();
+  std::cout << table->capacity_rows() * (layout->stride_bytes() + kRowOverheadBytes) << "\n";
+  return absl::OkStatus();
+}
+
 absl::Status Act(Program& program) {
   const proto::Config& config = program.config;
   absl::StatusOr<proto::Table> table = EffectiveTable(config, config.actor().table());
@@ -147,6 +165,7 @@ absl::Status Evaluate(Program& program) {
 
 absl::Status Run(Program& program) {
   if (!absl::GetFlag(FLAGS_probe).empty()) return Probe(program.config);
+  if (absl::GetFlag(FLAGS_print_row_log_bytes)) return PrintRowLogBytes(program.config);
   if (program.config.shards_size() == 0) {
     return absl::InvalidArgumentError(
         "no shards: set `shards` in the configuration, or --set shards=host:port,host:port");

@@ -9,6 +9,9 @@
 namespace troupe {
 namespace {
 
+// How often `RowWriterStats::blocked` grows during a wait.
+constexpr absl::Duration kBlockedUpdate = absl::Milliseconds(100);
+
 absl::Status CheckOptions(const RowWriterOptions& options) {
   if (options.num_envs < 1 || options.num_envs > 65536) {
     return absl::InvalidArgumentError(
@@ -81,10 +84,7 @@ absl::Status RowWriter::Impl::Append(int64_t env, absl::FunctionRef<void(absl::S
   if (absl::Status status = MakeRoom(); !status.ok()) return status;
   pack(AddRow(env));
   ++stats_.rows_appended;
-  if (message_->row_bytes >= options_.message_bytes ||
-      message_->row_bytes / stride_bytes_ >= options_.message_rows) {
-    Seal();
-  }
+  if (message_->row_bytes >= options_.message_bytes) Seal();
   return absl::OkStatus();
 }
 
@@ -119,7 +119,7 @@ absl::Status RowWriter::Impl::MakeRoom() {
              (!current().held_back && (HasRoom() || LaneToDropFrom() != nullptr));
     };
     const absl::Time start = absl::Now();
-    mu_.Await(absl::Condition(&ready));
+    mu_.AwaitWithTimeout(absl::Condition(&ready), kBlockedUpdate);
     stats_.blocked += absl::Now() - start;
   }
   return stopped_ ? absl::CancelledError("row writer is stopped") : permanent_;

@@ -2,7 +2,6 @@
 #define TROUPE_ACTOR_ROW_WRITER_H_
 
 #include <cstdint>
-#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -26,9 +25,6 @@ struct RowWriterOptions {
   // As in proto/config.proto's Actor.
   int64_t max_unacked_bytes = int64_t{256} << 10;
   int64_t message_bytes = 65536;
-  // A message holds no more rows than this, so that a rate limiter, which lets whole messages in,
-  // can be exact.
-  int64_t message_rows = std::numeric_limits<int64_t>::max();
   absl::Duration max_delay = absl::Milliseconds(5);
   absl::Duration reconnect_min = absl::Milliseconds(50);
   absl::Duration reconnect_max = absl::Seconds(2);
@@ -45,7 +41,7 @@ struct RowWriterStats {
   int64_t streams_renamed = 0;  // begun anew because a shard had lost acked rows
   int32_t shard = 0;            // that new rows go to
   bool connected = false;       // to that shard
-  absl::Duration blocked;       // total time that Append waited for room
+  absl::Duration blocked;       // total time that Append has waited for room
 };
 
 // What became of one stream: rows [0, acked_rows) are held by `shard`.

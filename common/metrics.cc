@@ -1,8 +1,10 @@
 #include "common/metrics.h"
 
 #include <prometheus/text_serializer.h>
+#include <sys/statvfs.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
@@ -101,6 +103,19 @@ void Metrics::AddSampledCounter(const std::string& name, const std::string& help
 void Metrics::AddSampledGauge(const std::string& name, const std::string& help,
                               std::function<double()> read, const Labels& labels) {
   sampled_->Add(prometheus::MetricType::Gauge, name, help, std::move(read), labels);
+}
+
+void Metrics::AddDisk(const std::string& directory) {
+  const auto add = [&](const char* name, const char* help, fsblkcnt_t statvfs::*blocks) {
+    AddSampledGauge(name, help, [directory, blocks] {
+      struct statvfs disk = {};
+      if (statvfs(directory.c_str(), &disk) != 0) return std::nan("");
+      return static_cast<double>(disk.*blocks) * static_cast<double>(disk.f_frsize);
+    });
+  };
+  add("troupe_disk_free_bytes", "Room that is left on the disk of this process's files.",
+      &statvfs::f_bavail);
+  add("troupe_disk_size_bytes", "Size of the disk of this process's files.", &statvfs::f_blocks);
 }
 
 absl::StatusOr<int> Metrics::Serve(const std::string& host, int port) {

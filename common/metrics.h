@@ -49,6 +49,10 @@ class Metrics final {
   void AddSampledGauge(const std::string& name, const std::string& help,
                        std::function<double()> read, const Labels& labels = {});
 
+  // Adds room on the disk of `directory` as `troupe_disk_free_bytes` and `troupe_disk_size_bytes`.
+  // Once a process.
+  void AddDisk(const std::string& directory);
+
   // Serves /metrics on `host`:`port`, port 0: any free one.  Returns the port.
   // UNAVAILABLE names an address that cannot be opened.
   absl::StatusOr<int> Serve(const std::string& host, int port);

@@ -2,8 +2,6 @@
 
 #include <spdlog/spdlog.h>
 
-#include <cerrno>
-#include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -12,17 +10,13 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "common/json_lines.h"
 #include "common/version.h"
 
 namespace troupe {
 namespace {
 
 double UnixTime() { return absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch()); }
-
-// A JSON line has no word for what is not finite.
-nlohmann::json Number(double value) {
-  return std::isfinite(value) ? nlohmann::json(value) : nlohmann::json(nullptr);
-}
 
 constexpr std::pair<const char*, const char*> kStatistics[] = {
     {"q_loss", "Objective of the critics, summed over them."},
@@ -43,17 +37,13 @@ absl::StatusOr<std::unique_ptr<ProgressLog>> ProgressLog::Create(const std::stri
   absl::StatusOr<std::unique_ptr<EventWriter>> events =
       EventWriter::Create(absl::StrCat(run_dir, "/tensorboard"));
   if (!events.ok()) return events.status();
-  std::string path = absl::StrCat(run_dir, "/learner.jsonl");
-  std::FILE* const file = std::fopen(path.c_str(), "ae");
-  if (file == nullptr) return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path));
+  metrics.AddDisk(run_dir);
   return std::unique_ptr<ProgressLog>(
-      new ProgressLog(std::move(path), file, *std::move(events), metrics));
+      new ProgressLog(absl::StrCat(run_dir, "/learner.jsonl"), *std::move(events), metrics));
 }
 
-ProgressLog::ProgressLog(std::string path, std::FILE* file, std::unique_ptr<EventWriter> events,
-                         Metrics& metrics)
+ProgressLog::ProgressLog(std::string path, std::unique_ptr<EventWriter> events, Metrics& metrics)
     : path_(std::move(path)),
-      file_(file),
       events_(std::move(events)),
       updates_(metrics.AddCounter("troupe_learner_updates_total", "Gradient steps done.")),
       wait_seconds_(metrics.AddCounter("troupe_learner_batch_wait_seconds_total",
@@ -74,8 +64,6 @@ ProgressLog::ProgressLog(std::string path, std::FILE* file, std::unique_ptr<Even
     statistics_[name] = &metrics.AddGauge(absl::StrCat("troupe_learner_", name), help);
   }
 }
-
-ProgressLog::~ProgressLog() { std::fclose(file_); }
 
 void ProgressLog::CountUpdate(double seconds) {
   updates_.Increment();
@@ -114,15 +102,11 @@ absl::Status ProgressLog::WriteLine(const Progress& progress) {
                                  {"env_steps", progress.env_steps},
                                  {"updates", progress.updates},
                                  {"policy_version", progress.policy_version}};
-  for (const auto& [name, value] : progress.statistics) line[name] = Number(value);
+  for (const auto& [name, value] : progress.statistics) line[name] = value;
   line["updates_per_second"] = progress.updates_per_second;
   line["wait_seconds"] = progress.wait_seconds;
   if (progress.done) line["done"] = true;
-  const std::string text = line.dump() + "\n";
-  if (std::fwrite(text.data(), 1, text.size(), file_) != text.size() || std::fflush(file_) != 0) {
-    return absl::ErrnoToStatus(errno, absl::StrCat("cannot write ", path_));
-  }
-  return absl::OkStatus();
+  return AppendJsonLine(path_, line);
 }
 
 absl::Status ProgressLog::WriteEvents(const Progress& progress) {

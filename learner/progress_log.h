@@ -5,7 +5,6 @@
 #include <prometheus/gauge.h>
 
 #include <cstdint>
-#include <cstdio>
 #include <map>
 #include <memory>
 #include <string>
@@ -37,9 +36,6 @@ class ProgressLog final {
   // Makes `run_dir` if need be; continues files that are there.  Errors name the path.
   static absl::StatusOr<std::unique_ptr<ProgressLog>> Create(const std::string& run_dir,
                                                              Metrics& metrics);
-  ~ProgressLog();
-  ProgressLog(const ProgressLog&) = delete;
-  ProgressLog& operator=(const ProgressLog&) = delete;
 
   absl::Status Write(const Progress& progress);
 
@@ -50,14 +46,12 @@ class ProgressLog final {
   void CountCheckpoint();
 
  private:
-  ProgressLog(std::string path, std::FILE* file, std::unique_ptr<EventWriter> events,
-              Metrics& metrics);
+  ProgressLog(std::string path, std::unique_ptr<EventWriter> events, Metrics& metrics);
 
   absl::Status WriteLine(const Progress& progress);
   absl::Status WriteEvents(const Progress& progress);
 
   const std::string path_;
-  std::FILE* const file_;  // owned
   const std::unique_ptr<EventWriter> events_;
   prometheus::Counter &updates_, &wait_seconds_, &snapshots_, &checkpoints_;
   prometheus::Gauge &env_steps_, &policy_version_, &published_time_, &checkpoint_time_;

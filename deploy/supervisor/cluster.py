@@ -35,6 +35,7 @@ class Cluster:
                                             state["shard_ports"])
         shards = [f"127.0.0.1:{port}" for port in state["shard_ports"]]
         config = directory.prepare_config(shards)
+        directory.check_room_for_rows(len(shards))
         self._environment = environment_id(config)
         self._children = {}
         for i, address in enumerate(shards):

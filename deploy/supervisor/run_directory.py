@@ -1,7 +1,9 @@
 """The run directory: who holds it, its configuration, and what outlives a restart."""
 
+import contextlib
 import difflib
 import fcntl
+import glob
 import json
 import os
 import re
@@ -42,7 +44,7 @@ class RunDirectory:
             holder = self._lock.read().strip() or "unknown"
             raise WrongUse(f"--run_dir {self.path}: in use by another deploy/up "
                            f"(process {holder})") from None
-        self._check_room()
+        self._check_room(MIN_FREE_BYTES)
         self._lock.truncate(0)
         self._lock.write(f"{os.getpid()}\n")
         self._lock.flush()
@@ -65,6 +67,8 @@ class RunDirectory:
                 file.write(text)
             os.replace(temporary, path)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                os.remove(temporary)
             raise Failure(f"cannot write {path}: {error}") from error
 
     def save_state(self):
@@ -83,12 +87,15 @@ class RunDirectory:
         return text
 
     def _printed_config(self, shards):
-        program = os.path.join(self._args.build_dir, "bin", "troupe-replay-server")
-        command = [program, "--print_config", f"--config={self._args.config}"]
-        command += [f"--set={word}" for word in self._args.set]
-        command.append("--set=shards=" + ",".join(shards))
+        return self._ask("troupe-replay-server", "--print_config", f"--config={self._args.config}",
+                         *[f"--set={word}" for word in self._args.set],
+                         "--set=shards=" + ",".join(shards))
+
+    def _ask(self, name, *flags):
+        """What a program prints when it is called with these flags."""
+        program = os.path.join(self._args.build_dir, "bin", name)
         try:
-            result = subprocess.run(command, capture_output=True, text=True, check=False)
+            result = subprocess.run([program, *flags], capture_output=True, text=True, check=False)
         except OSError as error:
             raise Failure(f"cannot run {program}, is it built? {error}") from error
         if result.returncode != 0:
@@ -109,11 +116,22 @@ class RunDirectory:
                 raise WrongUse(f"--run_dir {self.path}: holds a run with {what} '{before[1]}', "
                                f"but the configuration says '{now[1]}'; choose another directory")
 
-    def _check_room(self):
+    def _check_room(self, needed, why=""):
         free = shutil.disk_usage(self.path).free
-        if free < MIN_FREE_BYTES:
+        if free < needed:
             raise Failure(f"--run_dir {self.path}: only {free >> 20} MiB are free on its disk, "
-                          f"at least {MIN_FREE_BYTES >> 20} MiB are needed")
+                          f"at least {needed >> 20} MiB are needed{why}")
+
+    def check_room_for_rows(self, shards):
+        """Before the start: shards allocate their row logs only when the first actor comes."""
+        new = [i for i in range(shards) if not glob.glob(glob.escape(self.file(f"shard-{i}")) +
+                                                         "/*.rows")]
+        if new:
+            a_shard = int(self._ask("troupe-actor", "--print_row_log_bytes",
+                                    f"--config={self.config_path}"))
+            self._check_room(MIN_FREE_BYTES + len(new) * a_shard,
+                             f": {a_shard >> 20} MiB for the rows of each of {len(new)} shards, "
+                             f"{MIN_FREE_BYTES >> 20} MiB for the rest")
 
     def _load_state(self):
         try:

@@ -89,7 +89,7 @@ TEST_F(HeldBackTest, AWriterMakesNoRowsUntilSamplingFreesIt) {
   options.shards = {"127.0.0.1:" + std::to_string(port())};
   options.run = "run";
   options.table = "replay";
-  options.message_rows = 10;
+  options.message_bytes = 10 * TestLayout().stride_bytes();
   options.max_delay = absl::Hours(1);  // once it is connected, every message has ten
   auto writer = *RowWriter::Create(options, TestLayout());
   ASSERT_TRUE(writer->WaitConnected(Soon()).ok());

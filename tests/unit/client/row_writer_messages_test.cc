@@ -136,19 +136,7 @@ TEST_F(FullMessagesTest, NothingOfAnAbsentShardIsDroppedMeanwhile) {
   EXPECT_GT(writer_->stats().rows_dropped, 0);
 }
 
-TEST_F(FullMessagesTest, NoMessageHasMoreRowsThanAllowed) {
-  options_.message_bytes = 1000 * kStride;
-  options_.message_rows = 4;
-  StartConnected();
-  AppendRows(20);
-  Await(first_, [](const FakeShardState& s) LOCKED { return s.Rows() == 40; });
-  Script(first_, [](FakeShardState& s) LOCKED {
-    EXPECT_EQ(s.messages, 10);
-    EXPECT_EQ(s.largest_message_bytes, 4 * kStride);
-  });
-}
-
-TEST_F(FullMessagesTest, WithoutABoundOnItsRowsAMessageHoldsItsBytes) {
+TEST_F(FullMessagesTest, AMessageHoldsItsBytes) {
   StartConnected();
   AppendRows(20);
   Await(first_, [](const FakeShardState& s) LOCKED { return s.Rows() == 40; });

@@ -51,6 +51,18 @@ TEST(Metrics, SampledValuesAreReadAtTheScrape) {
   EXPECT_THAT(metrics.Text(), HasSubstr("troupe_rows 42"));
 }
 
+TEST(Metrics, RoomOnADiskIsReadAtTheScrape) {
+  Metrics metrics("troupe-test");
+  metrics.AddDisk("/proc/");  // a file system without room
+  EXPECT_THAT(metrics.Text(), HasSubstr("troupe_disk_free_bytes 0"));
+  Metrics others("troupe-test");
+  others.AddDisk("/dev/shm");
+  EXPECT_THAT(others.Text(), Not(HasSubstr("troupe_disk_size_bytes 0")));
+  Metrics gone("troupe-test");
+  gone.AddDisk("/nowhere");
+  EXPECT_THAT(gone.Text(), HasSubstr("troupe_disk_free_bytes Nan"));
+}
+
 TEST(Metrics, APortInUseIsNamed) {
   Metrics first("troupe-test");
   const absl::StatusOr<int> port = first.Serve("127.0.0.1", 0);

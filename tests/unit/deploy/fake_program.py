@@ -2,7 +2,8 @@
 """Stands in for troupe-replay-server, troupe-learner and troupe-actor, by the name it is called.
 
 It behaves like them towards deploy/up: flags, files, metrics, signals, exit codes; it learns
-nothing.  FAKE_FAIL names a program that fails at once, FAKE_HOLD lets the learner go on for ever.
+nothing.  FAKE_FAIL names a program that fails at once, FAKE_HOLD lets the learner go on for ever,
+FAKE_ROW_LOG_BYTES is what a shard needs.
 """
 
 import http.server
@@ -91,6 +92,8 @@ def act():
 def main():
     if "print_config" in VALUES:
         return print_config()
+    if "print_row_log_bytes" in VALUES:
+        return print(os.environ.get("FAKE_ROW_LOG_BYTES", 1 << 20))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *unused: STOP.set())
     if os.environ.get("FAKE_FAIL") == NAME:

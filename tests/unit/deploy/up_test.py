@@ -214,6 +214,20 @@ class WrongUse(UpTest):
         self.assertEqual(code, 2, output)
         self.assertIn("wrong configuration", output)
 
+    def test_a_disk_without_room_for_the_rows_is_named(self):
+        code, output = self.run_up(FAKE_ROW_LOG_BYTES=str(1 << 60))
+        self.assertEqual(code, 1, output)
+        self.assertIn(f"--run_dir {self.run_dir}: only", output)
+        self.assertIn(f"{1 << 40} MiB for the rows of each of 2 shards", output)
+        self.assertFalse(os.listdir(os.path.join(self.run_dir, "ports")))
+
+    def test_rows_that_are_there_need_no_room(self):
+        for shard in ("shard-0", "shard-1"):
+            os.makedirs(os.path.join(self.run_dir, shard))
+            open(os.path.join(self.run_dir, shard, "replay.rows"), "w").close()
+        code, output = self.run_up(FAKE_ROW_LOG_BYTES=str(1 << 60))
+        self.assertEqual(code, 0, output)
+
     def test_a_run_directory_in_use_is_named(self):
         self.start_and_wait()
         code, output = self.run_up()
