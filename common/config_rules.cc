@@ -74,22 +74,97 @@ void CheckTableExists(const proto::Config& config, absl::string_view path,
                                 NearestName(wanted, names), "'"));
 }
 
-// A band that is narrower than one batch would block both sides for ever.
-void CheckLimiter(const proto::Table& table, int shards, int batch_size, Faults& faults) {
-  const proto::RateLimiter& limiter = table.rate_limiter();
-  const double needed = batch_size + limiter.samples_per_insert();
-  if (limiter.samples_per_insert() > 0 && limiter.slack() < needed) {
-    faults.push_back(absl::StrCat(
-        "rate_limiter.slack = ", limiter.slack(), " samples of table '", table.name(),
-        "': must be at least ", needed, " (batch_size ", batch_size, " + samples_per_insert ",
-        limiter.samples_per_insert(), "), or samplers and writers wait for each other"));
+// What keeps samplers and writers of one table waiting for each other for ever.
+class LimiterCheck final {
+ public:
+  // `batch_size`: what samplers take at once, at least.
+  LimiterCheck(const proto::Table& table, int64_t shards, int64_t batch_size, Faults& faults)
+      : table_(table),
+        limiter_(table.rate_limiter()),
+        shards_(std::max<int64_t>(1, shards)),
+        batch_size_(batch_size),
+        faults_(faults) {}
+
+  void Run() const {
+    CheckSlack();
+    CheckMinSize();
+    CheckTimesSampled();
+    if (limiter_.queue_length() > 0) CheckQueue();
   }
-  const int64_t room = limiter.queue_length() * std::max(1, shards);
-  if (room > 0 && limiter.min_size() > room) {
-    faults.push_back(absl::StrCat("rate_limiter.queue_length = ", limiter.queue_length(),
-                                  " windows of table '", table.name(), "': ", shards,
-                                  " shards hold back writers before min_size ", limiter.min_size(),
-                                  " is there"));
+
+ private:
+  template <typename Value, typename... Words>
+  void Add(absl::string_view field, Value value, const Words&... words) const {
+    faults_.push_back(absl::StrCat("rate_limiter.", field, " = ", value, " of table '",
+                                   table_.name(), "': ", words...));
+  }
+
+  void CheckSlack() const {
+    const double needed = static_cast<double>(batch_size_) + limiter_.samples_per_insert();
+    if (limiter_.samples_per_insert() == 0 || limiter_.slack() >= needed) return;
+    Add("slack", limiter_.slack(), "must be at least ", needed, " samples (a batch of ",
+        batch_size_, " + samples_per_insert ", limiter_.samples_per_insert(),
+        "), or samplers and writers wait for each other");
+  }
+
+  void CheckMinSize() const {
+    const int64_t stride = std::max(1, table_.window().stride());
+    const double room = static_cast<double>(table_.capacity_rows()) / stride * shards_;
+    if (static_cast<double>(limiter_.min_size()) <= room) return;
+    Add("min_size", limiter_.min_size(), "the table never holds that many windows: ", shards_,
+        " shards of capacity_rows = ", table_.capacity_rows(), " with a window every ", stride,
+        " rows hold at most ", static_cast<int64_t>(room));
+  }
+
+  void CheckTimesSampled() const {
+    const int times = table_.max_times_sampled();
+    if (times == 0 || limiter_.samples_per_insert() <= times) return;
+    Add("samples_per_insert", limiter_.samples_per_insert(), "each window is sampled ",
+        "max_times_sampled = ", times, " times at most, so writers would wait for samples that ",
+        "there cannot be; must be at most ", times, ", or 0 for no ratio");
+  }
+
+  void CheckQueue() const {
+    const int64_t length = limiter_.queue_length();
+    const int times = table_.max_times_sampled();
+    const double ratio = limiter_.samples_per_insert();
+    if (length < batch_size_) {
+      Add("queue_length", length, "writers of a shard are held back before a batch of ",
+          batch_size_, " windows is there");
+    }
+    if (limiter_.min_size() > length * shards_) {
+      Add("queue_length", length, shards_, " such queues have no room for min_size ",
+          limiter_.min_size());
+    }
+    const bool random =
+        table_.selector() == proto::UNIFORM || table_.selector() == proto::PRIORITIZED;
+    if (times == 0 && !random) {
+      Add("queue_length", length, "selector ", proto::SelectorKind_Name(table_.selector()),
+          " gives the same windows for ever while max_times_sampled = 0, so the others stay ",
+          "unsampled and fill the queue");
+    }
+    if (ratio > 0 && (times == 0 || ratio < times)) {
+      Add("queue_length", length, "samples_per_insert = ", ratio,
+          " with max_times_sampled = ", times,
+          " leaves windows that are never sampled, and they fill the queue while samplers ",
+          "wait for inserts; both must be equal, or samples_per_insert 0");
+    }
+  }
+
+  const proto::Table& table_;
+  const proto::RateLimiter& limiter_;
+  const int64_t shards_;
+  const int64_t batch_size_;
+  Faults& faults_;
+};
+
+void CheckLimiters(const proto::Config& config, Faults& faults) {
+  for (const proto::Table& written : config.tables()) {
+    const absl::StatusOr<proto::Table> table = EffectiveTable(config, written.name());
+    if (!table.ok()) continue;
+    const bool learners = written.name() == config.learner().table();
+    const int64_t batch_size = learners ? config.learner().sac().batch_size() : 1;
+    LimiterCheck(*table, config.shards_size(), batch_size, faults).Run();
   }
 }
 
@@ -102,7 +177,6 @@ void CheckLearnerTable(const proto::Config& config, Faults& faults) {
                                   table->name(),
                                   "': must be learner.sac.n_step + 1 = ", sac.n_step() + 1));
   }
-  CheckLimiter(*table, config.shards_size(), sac.batch_size(), faults);
 }
 
 void CheckSac(const proto::Sac& sac, Faults& faults) {
@@ -174,6 +248,7 @@ std::vector<std::string> CrossFieldFaults(const proto::Config& config) {
   CheckTableExists(config, "actor.table", config.actor().table(), faults);
   CheckTableExists(config, "learner.table", config.learner().table(), faults);
   CheckLearnerTable(config, faults);
+  CheckLimiters(config, faults);
   CheckActor(config, faults);
   CheckDevice(config.learner().device(), faults);
   if (config.learner().has_sac()) CheckSac(config.learner().sac(), faults);
