@@ -4,11 +4,10 @@ target_compile_options(troupe_flags INTERFACE -Wall -Wextra -Wno-unused-paramete
                        -Wno-missing-field-initializers
                        $<$<BOOL:${TROUPE_WERROR}>:-Werror>
                        $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety>)
-if(TROUPE_SANITIZE)
-  add_compile_options(-fsanitize=${TROUPE_SANITIZE} -fno-omit-frame-pointer
-                      -fno-sanitize-recover=all)
-  add_link_options(-fsanitize=${TROUPE_SANITIZE})
-endif()
+
+# Every program and test, benchmarks aside, that is not linked with LibTorch.  Tests that are carry
+# the label `torch` as well.
+add_custom_target(troupe_without_torch)
 
 # troupe_library(<name> <sources>... DEPS <targets>...)
 function(troupe_library name)
@@ -32,21 +31,43 @@ function(troupe_torch_library name)
   endif()
 endfunction()
 
-# troupe_program(<name> <sources>... DEPS <targets>...): build/<preset>/bin/<name>
-function(troupe_program name)
+# An executable; sets reaches_torch for the caller.
+function(troupe_executable name)
   cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
   add_executable(${name} ${ARG_UNPARSED_ARGUMENTS})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} troupe_flags)
+  if(TROUPE_SANITIZE)
+    target_link_libraries(${name} PRIVATE troupe_sanitizer)
+  endif()
+  set(reaches_torch FALSE)
+  foreach(dependency ${ARG_DEPS})
+    troupe_reaches_torch(found ${dependency})
+    if(found)
+      set(reaches_torch TRUE)
+    endif()
+  endforeach()
+  if(NOT reaches_torch AND NOT CMAKE_CURRENT_SOURCE_DIR MATCHES "/tests/bench")
+    add_dependencies(troupe_without_torch ${name})
+  endif()
+  set(reaches_torch ${reaches_torch} PARENT_SCOPE)
+endfunction()
+
+# troupe_program(<name> <sources>... DEPS <targets>...): build/<preset>/bin/<name>
+function(troupe_program name)
+  troupe_executable(${name} ${ARGN})
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
 endfunction()
 
 # troupe_test(<name> LABEL unit|integration|e2e <sources>... DEPS <targets>...)
 function(troupe_test name)
   cmake_parse_arguments(ARG "" "LABEL" "DEPS" ${ARGN})
-  add_executable(${name} ${ARG_UNPARSED_ARGUMENTS})
-  target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gmock GTest::gtest_main troupe_flags)
+  troupe_executable(${name} ${ARG_UNPARSED_ARGUMENTS} DEPS ${ARG_DEPS} GTest::gmock
+                    GTest::gtest_main)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
   add_test(NAME ${name} COMMAND ${name})
-  set_tests_properties(${name} PROPERTIES LABELS ${ARG_LABEL} TIMEOUT 600
+  if(reaches_torch)
+    list(APPEND ARG_LABEL torch)
+  endif()
+  set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABEL}" TIMEOUT 600
                        ENVIRONMENT "OPENBLAS_NUM_THREADS=1;OMP_NUM_THREADS=1")
 endfunction()
