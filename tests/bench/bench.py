@@ -2,8 +2,8 @@
 
     tests/run bench [--out D]        or        bench.py --out D --build_dir build/release
 
-Makes the peers' virtual environments (build/peers: EnvPool; build/peers-sb3: stable-baselines3) the
-first time.  Nothing else should run meanwhile.
+Makes the peers' virtual environments the first time (build/peers: EnvPool; build/peers-sb3:
+stable-baselines3; build/peers-replay: dm-reverb and cpprb).  Nothing else should run meanwhile.
 """
 import argparse
 import json
@@ -14,7 +14,8 @@ import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-PEERS = {"peers": ["envpool==1.2.5"], "peers-sb3": ["stable-baselines3==2.9.2"]}
+PEERS = {"peers": ["envpool==1.2.5"], "peers-sb3": ["stable-baselines3==2.9.2"],
+         "peers-replay": (HERE / "replay" / "requirements.txt").read_text().split()}
 
 
 def peer_python(name):
@@ -30,9 +31,12 @@ def peer_python(name):
     return str(python)
 
 
-def benchmarks(tests):
-    """Commands that print one line of bench.jsonl each."""
+def benchmarks(tests, out):
+    """Commands that print lines of bench.jsonl."""
     envpool, sb3 = peer_python("peers"), peer_python("peers-sb3")
+    yield [sys.executable, str(HERE / "replay" / "replay_bench.py"), "--bin_dir",
+           str(tests.parent / "bin"), "--out", str(out), "--peers_python",
+           peer_python("peers-replay"), "--sb3_python", sb3]
     yield [sys.executable, str(HERE / "env" / "env_peers.py"), "--bench", str(tests / "env_bench"),
            "--peers_python", envpool]
     yield [str(tests / "actor_bench")]
@@ -40,6 +44,17 @@ def benchmarks(tests):
         yield [sys.executable, str(HERE / "learner" / "learner_peers.py"),
                "--bench", str(tests / "learner_bench"), "--peers_python", sb3,
                "--obs", str(obs), "--act", str(act)]
+
+
+def run(command, environment, lines):
+    """Passes on the lines of JSON among what the command prints, as they come; its exit code."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        for line in process.stdout:
+            if line.startswith("{"):
+                json.loads(line)
+                print(line, end="", flush=True)
+                print(line, end="", file=lines, flush=True)
+    return process.returncode
 
 
 def main():
@@ -50,13 +65,14 @@ def main():
     out = pathlib.Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    failed = []
     with open(out / "bench.jsonl", "a", encoding="utf-8") as lines:
-        for command in benchmarks(pathlib.Path(args.build_dir).resolve() / "tests"):
-            line = subprocess.check_output(command, text=True, env=environment).splitlines()[-1]
-            json.loads(line)
-            print(line, flush=True)
-            print(line, file=lines, flush=True)
-    return 0
+        for command in benchmarks(pathlib.Path(args.build_dir).resolve() / "tests", out):
+            if run(command, environment, lines) != 0:
+                failed.append(" ".join(command))
+    for command in failed:
+        print(f"bench: failed: {command}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
