@@ -34,12 +34,15 @@ double Deviation(const std::vector<int64_t>& counts, const std::vector<double>& 
   return (std::cbrt(chi_squared / freedom) - (1 - spread)) / std::sqrt(spread);
 }
 
-// By place.
-std::vector<int64_t> Counts(Selector& selector, uint32_t num_blocks, int64_t num_draws) {
+// By place.  Batches are of a usual size: the uniform selector looks at it.
+std::vector<int64_t> Counts(Selector& selector, uint32_t num_blocks, int64_t num_batches) {
+  constexpr int64_t kBatch = 400;
   std::mt19937_64 random(7);
   std::vector<int64_t> counts(size_t{num_blocks} * 64, 0);
-  for (const Selection& selection : Select(selector, num_draws, random)) {
-    counts[selection.block * 64 + selection.slot]++;
+  for (; num_batches > 0; --num_batches) {
+    for (const Selection& selection : Select(selector, kBatch, random)) {
+      counts[selection.block * 64 + selection.slot]++;
+    }
   }
   return counts;
 }
@@ -65,7 +68,7 @@ TEST_P(UniformSelectorTest, EveryWindowComesEquallyOften) {
     if ((selector->Mask(block) >> slot & 1) == 0) selector->Add(block, uint64_t{1} << slot, {});
     weights[block * 64 + slot] = 1;
   }
-  std::vector<int64_t> counts = Counts(*selector, kNumBlocks, 200 * GetParam().num_windows);
+  std::vector<int64_t> counts = Counts(*selector, kNumBlocks, GetParam().num_windows / 2);
   EXPECT_LT(std::abs(Deviation(counts, weights)), kMostDeviations);
   for (size_t place = 0; place < weights.size(); place += 2) weights[place] *= 1.25;
   EXPECT_GT(Deviation(counts, weights), kMostDeviations) << "the test cannot fail";
@@ -102,7 +105,7 @@ TEST_P(PrioritizedSelectorTest, WindowsComeAsOftenAsTheirPriorityWants) {
     }
     selector->Add(block, mask, priorities);
   }
-  std::vector<int64_t> counts = Counts(*selector, kNumBlocks, 1'000'000);
+  std::vector<int64_t> counts = Counts(*selector, kNumBlocks, 2500);
   EXPECT_LT(std::abs(Deviation(counts, weights)), kMostDeviations);
   EXPECT_GT(Deviation(counts, wrong_weights), kMostDeviations) << "the test cannot fail";
 }
