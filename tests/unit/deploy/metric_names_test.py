@@ -59,7 +59,9 @@ class MetricNames(unittest.TestCase):
 
     @staticmethod
     def port(path):
-        return int(wait_for(lambda: os.path.exists(path) and open(path).read(), path))
+        wait_for(lambda: os.path.exists(path), path)  # it appears with its content
+        with open(path, encoding="utf-8") as file:
+            return int(file.read())
 
     @staticmethod
     def exposed(ports):

@@ -28,8 +28,8 @@ TOOLS = {
             '[ "$1" = true ] || echo "sudo $1" >> "$FAKE_LOG"; FAKE_IS_ROOT=1 exec "$@"',
 }
 # The rest of PATH.
-REAL_TOOLS = ("basename", "bash", "chmod", "date", "dirname", "grep", "mkdir", "rm", "sha256sum",
-              "sleep", "tail", "true")
+REAL_TOOLS = ("basename", "bash", "chmod", "date", "dirname", "grep", "mkdir", "rm",
+              "sha256sum", "sleep", "tail", "true")
 POLICY = "/usr/sbin/policy-rc.d"
 
 
@@ -160,7 +160,7 @@ class Stops(ScriptsTest):
         os.kill(process.pid, number)
         output, _ = process.communicate(timeout=TIMEOUT)
         self.assertEqual(process.returncode, code, output)
-        self.wait_for(lambda: not processes_of(self.folder), "the end of all processes")
+        self.assertEqual(processes_of(self.folder), [], output)
         self.assertFalse(os.path.exists(self.policy))
         self.assertIn("stopped", output)
 
