@@ -82,7 +82,8 @@ struct Policy::Impl {
   // (-1, 1) to native units.
   float ToNative(double action, int64_t i) const;
   void FillUniform(absl::Span<float> actions);
-  void FillFromHead(const float* head, bool deterministic, absl::Span<float> actions);
+  // False: some of the network's outputs are no numbers.
+  bool FillFromHead(const float* head, bool deterministic, absl::Span<float> actions);
 
   const PolicyMetadata metadata;
   const MlpShape shape;
@@ -111,7 +112,7 @@ void Policy::Impl::FillUniform(absl::Span<float> actions) {
   }
 }
 
-void Policy::Impl::FillFromHead(const float* head, bool deterministic, absl::Span<float> actions) {
+bool Policy::Impl::FillFromHead(const float* head, bool deterministic, absl::Span<float> actions) {
   const int64_t size = metadata.action_size;
   std::normal_distribution<double> normal;
   for (size_t row = 0; row < actions.size() / size; ++row, head += 2 * size) {
@@ -122,9 +123,11 @@ void Policy::Impl::FillFromHead(const float* head, bool deterministic, absl::Spa
             std::clamp<double>(head[size + i], metadata.log_std_min, metadata.log_std_max);
         u += std::exp(log_std) * normal(random);
       }
+      if (std::isnan(u)) return false;
       actions[row * size + i] = ToNative(std::tanh(u), i);
     }
   }
+  return true;
 }
 
 Policy::Policy(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -170,7 +173,11 @@ absl::Status Policy::Act(absl::Span<const float> observations, int64_t n, bool d
   }
   try {
     const torch::Tensor head = impl_->Forward(observations, n);
-    impl_->FillFromHead(head.data_ptr<float>(), deterministic, actions);
+    if (!impl_->FillFromHead(head.data_ptr<float>(), deterministic, actions)) {
+      return absl::DataLossError(absl::StrCat("policy ", metadata().version,
+                                              " gives actions that are not numbers: its weights, "
+                                              "or the observations, are too large"));
+    }
   } catch (const std::exception& e) {
     return absl::InternalError(absl::StrCat("forward of ", n, " observations: ", e.what()));
   }

@@ -49,7 +49,8 @@ class Policy final {
 
   // Actions for `n` observations [n, observation_size] in one forward; `actions` is
   // [n, action_size] in native units, within the bounds.  `deterministic`: the mode of the policy
-  // even in warm-up; otherwise a random action.  INVALID_ARGUMENT if a span has the wrong size.
+  // even in warm-up; otherwise a random action.  INVALID_ARGUMENT if a span has the wrong size,
+  // DATA_LOSS if weights or observations are so large that an action is not a number.
   absl::Status Act(absl::Span<const float> observations, int64_t n, bool deterministic,
                    absl::Span<float> actions);
   // Restarts the noise.  A new policy starts with the seed 0.

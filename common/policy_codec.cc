@@ -3,6 +3,7 @@
 #include <google/protobuf/util/json_util.h>
 
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -16,6 +17,8 @@ constexpr char kFormat[] = "troupe.policy.1";
 constexpr int64_t kMaxSize = int64_t{1} << 24;
 constexpr int kMaxHiddenLayers = 64;
 constexpr int kMaxHiddenSize = 65536;
+// Actions are float32, and so must the distance between their bounds be.
+constexpr double kMaxBound = std::numeric_limits<float>::max() / 2;
 
 // Reads the strings of one image; the first fault is kept.
 class MetadataReader final {
@@ -95,9 +98,10 @@ class MetadataReader final {
 void CheckBounds(const PolicyMetadata& metadata, MetadataReader& reader) {
   for (size_t i = 0; i < metadata.action_low.size(); ++i) {
     const double low = metadata.action_low[i], high = metadata.action_high[i];
-    if (!std::isfinite(low) || !std::isfinite(high) || low >= high) {
+    if (!(-kMaxBound <= low && low < high && high <= kMaxBound)) {
       reader.Fault("action_low", absl::StrCat(low),
-                   absl::StrCat("less than the upper bound ", high, " of element ", i));
+                   absl::StrCat("less than the upper bound ", high, " of element ", i,
+                                ", both within +-", kMaxBound));
     }
   }
 }

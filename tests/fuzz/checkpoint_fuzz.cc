@@ -41,7 +41,7 @@ void TestOne(absl::string_view text) {
   WriteWhole(folder + "/" + kFile, input.file);
   const auto found = CheckpointDirectory(directory, 1).ReadNewest();
   if (!found.ok()) {
-    Require(absl::IsDataLoss(found.status()), found.status().ToString());
+    Require(absl::IsDataLoss(found.status()), found.status());
     return;
   }
   Require(found->path == folder && found->skipped.empty(), "it found another checkpoint");

@@ -21,12 +21,12 @@ void TestOne(absl::string_view input) {
   }
   const std::string printed = PrintConfig(*config);
   const absl::StatusOr<proto::Config> again = ParseConfig(printed, "printed", {});
-  Require(again.ok(), absl::StrCat(again.status().ToString(), "\n", printed));
+  Require(again.ok(), again.status(), "\n", printed);
   Require(google::protobuf::util::MessageDifferencer::Equals(*config, *again),
-          absl::StrCat("it reads back to another configuration:\n", printed));
+          "it reads back to another configuration:\n", printed);
   for (const proto::Table& table : config->tables()) {
     const absl::StatusOr<proto::Table> effective = EffectiveTable(*config, table.name());
-    Require(effective.ok(), effective.status().ToString());
+    Require(effective.ok(), effective.status());
   }
 }
 

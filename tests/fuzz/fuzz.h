@@ -1,6 +1,9 @@
 #ifndef TROUPE_TESTS_FUZZ_FUZZ_H_
 #define TROUPE_TESTS_FUZZ_FUZZ_H_
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -9,15 +12,24 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 
 namespace troupe {
 
-// Ends the process, as a find, unless `condition`: what must hold whatever the bytes are.
-inline void Require(bool condition, const std::string& what) {
+inline std::string InWords(const absl::Status& status) { return status.ToString(); }
+template <typename T>
+const T& InWords(const T& text) {
+  return text;
+}
+
+// Ends the process, as a find, unless `condition`: what must hold whatever the bytes are.  The
+// rest, statuses and what StrCat takes, say what does not hold.
+template <typename... Words>
+void Require(bool condition, const Words&... words) {
   if (condition) return;
-  std::fprintf(stderr, "NOT SO: %s\n", what.c_str());
+  std::fprintf(stderr, "NOT SO: %s\n", absl::StrCat(InWords(words)...).c_str());
   std::abort();
 }
 
@@ -57,12 +69,13 @@ inline std::string OwnPath(const std::string& name) {
   return (std::filesystem::temp_directory_path() / name).string();
 }
 
+// Without truncating the file first: memory for a file is what costs most here.
 inline void WriteWhole(const std::string& path, absl::string_view contents) {
-  std::FILE* file = std::fopen(path.c_str(), "wb");
-  Require(file != nullptr, absl::StrCat("cannot write ", path));
-  Require(std::fwrite(contents.data(), 1, contents.size(), file) == contents.size() &&
-              std::fclose(file) == 0,
-          absl::StrCat("cannot write ", path));
+  const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  const auto size = static_cast<ssize_t>(contents.size());
+  Require(fd >= 0 && write(fd, contents.data(), contents.size()) == size &&
+              ftruncate(fd, size) == 0 && close(fd) == 0,
+          "cannot write ", path);
 }
 
 }  // namespace troupe

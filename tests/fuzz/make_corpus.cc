@@ -15,6 +15,7 @@
 #include "google/protobuf/descriptor.h"
 #include "proto/config.pb.h"
 #include "proto/experience.pb.h"
+#include "proto/replay.pb.h"
 #include "proto/weights.pb.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -218,6 +219,125 @@ void AddSnapshots(const Corpus& corpus) {
   corpus.Add("snapshot_store", "raw", "RTROUPESN");
 }
 
+// What the numbers mean: row_log_fuzz.cc.
+void AddRowLogs(const Corpus& corpus) {
+  corpus.Add("row_log", "sound", "T");
+  corpus.Add("row_log", "torn_headers", absl::StrCat("T\x08\x02", kZero, kZero, "\x03"));
+  corpus.Add("row_log", "torn_rows", absl::StrCat("T\x04\x05", kZero, "\x10\x20"));
+  corpus.Add("row_log", "one_flip", absl::StrCat("D\x01\x05\x20\x01\x03"));
+  corpus.Add("row_log", "cut_off", absl::StrCat("D\x04", kZero, "\x50", kZero, kZero));
+  for (const char check : {0, 1, 2, 3, 4, 5}) {
+    // A byte of the part that this check covers, then the check made to fit.
+    const char part = check < 4 ? 2 : 5 - check;
+    std::string bytes = "H\x20";
+    bytes += part;
+    bytes += static_cast<char>(check < 4 ? 64 * check + 8 : 8);
+    bytes += kZero + "\x40" + std::string(1, check);
+    corpus.Add("row_log", absl::StrCat("fitted_", static_cast<int>(check)), bytes);
+  }
+}
+
+// Rows as append_request_fuzz and calls_fuzz have them: one FLOAT64 column.
+constexpr size_t kRowBytes = 24;
+
+proto::Layout OneColumn() {
+  proto::Layout layout;
+  proto::Column* column = layout.add_columns();
+  column->set_name("observation");
+  column->set_dtype(proto::FLOAT64);
+  return layout;
+}
+
+proto::AppendRequest Rows(std::initializer_list<std::pair<uint64_t, size_t>> runs) {
+  proto::AppendRequest request;
+  for (const auto& [stream, count] : runs) {
+    proto::RowRun* run = request.add_runs();
+    run->set_stream(stream);
+    run->set_rows(std::string(count * kRowBytes, '\0'));
+  }
+  return request;
+}
+
+proto::AppendRequest OpenAppend(const std::string& table) {
+  proto::AppendRequest request;
+  request.mutable_open()->set_run("run");
+  request.mutable_open()->set_table(table);
+  *request.mutable_open()->mutable_layout() = OneColumn();
+  request.mutable_open()->add_streams(7);
+  return request;
+}
+
+void AddAppendRequests(const Corpus& corpus) {
+  corpus.Add("append_request", "open", OpenAppend("replay").SerializeAsString());
+  corpus.Add("append_request", "two_streams", Rows({{7, 3}, {8, 2}}).SerializeAsString());
+  corpus.Add("append_request", "blocks", Rows({{7, 70}, {9, 1}, {7, 80}}).SerializeAsString());
+  proto::AppendRequest request = Rows({{7, 2}, {7, 2}});
+  request.mutable_runs(0)->mutable_rows()->at(8) = 1;  // terminated
+  request.mutable_runs(1)->set_first_row(2);
+  corpus.Add("append_request", "two_runs", request.SerializeAsString());
+  request.mutable_runs(1)->set_first_row(~uint64_t{0});
+  corpus.Add("append_request", "far_row", request.SerializeAsString());
+}
+
+// The method's number in calls_fuzz.cc, then the messages.
+void AddCall(const Corpus& corpus, const std::string& seed, char method,
+             const std::vector<std::string>& messages) {
+  std::string bytes(1, method);
+  for (const std::string& message : messages) {
+    const auto size = static_cast<uint16_t>(message.size());
+    bytes.append(reinterpret_cast<const char*>(&size), sizeof(size));
+    bytes += message;
+  }
+  corpus.Add("calls", seed, bytes);
+}
+
+void AddReplayCalls(const Corpus& corpus) {
+  for (const char* table : {"replay", "queue", "ranked"}) {
+    AddCall(corpus, absl::StrCat("append_", table), 0,
+            {OpenAppend(table).SerializeAsString(), Rows({{7, 3}, {8, 2}}).SerializeAsString()});
+    proto::SampleRequest open;
+    open.mutable_open()->set_run("run");
+    open.mutable_open()->set_table(table);
+    proto::SampleRequest draw;
+    draw.set_num_windows(2);
+    draw.mutable_priorities()->add_row_ids(64);
+    draw.mutable_priorities()->add_priorities(2);
+    AddCall(corpus, absl::StrCat("sample_", table), 1,
+            {open.SerializeAsString(), draw.SerializeAsString()});
+  }
+  AddCall(corpus, "describe", 2, {""});
+  proto::UpdatePrioritiesRequest update;
+  update.set_run("run");
+  update.set_table("ranked");
+  update.mutable_priorities()->add_row_ids(64);
+  update.mutable_priorities()->add_priorities(3);
+  AddCall(corpus, "update_priorities", 3, {update.SerializeAsString()});
+  proto::FollowRequest follow;
+  follow.set_run("run");
+  follow.set_table("replay");
+  follow.set_next_block(2);
+  follow.add_partial()->set_block(1);
+  AddCall(corpus, "follow", 4, {follow.SerializeAsString()});
+  proto::BackupRequest backup;
+  backup.set_run("run");
+  backup.set_name("copy");
+  AddCall(corpus, "backup", 5, {backup.SerializeAsString()});
+}
+
+void AddWeightsCalls(const Corpus& corpus) {
+  proto::SnapshotChunk chunk;
+  chunk.mutable_header()->set_run("run");
+  chunk.mutable_header()->set_version(1);
+  chunk.mutable_header()->set_size_bytes(5);
+  chunk.mutable_header()->set_crc32c(Crc32c(0, "image", 5));
+  proto::SnapshotChunk rest;
+  rest.set_data("image");
+  AddCall(corpus, "publish", 6, {chunk.SerializeAsString(), rest.SerializeAsString()});
+  proto::SubscribeRequest subscribe;
+  subscribe.set_run("run");
+  AddCall(corpus, "subscribe", 7, {subscribe.SerializeAsString()});
+}
+
 void AddRequests(const Corpus& corpus) {
   corpus.Add("metrics_server", "metrics", "GET /metrics HTTP/1.1\r\nHost: a:1\r\n\r\n");
   corpus.Add("metrics_server", "query", "GET /metrics?name[]=up HTTP/1.0\r\n\r\n");
@@ -241,5 +361,9 @@ int main(int argc, char** argv) {
   troupe::WriteConfigDictionary(corpus);
   troupe::AddLayouts(corpus);
   troupe::AddSnapshots(corpus);
+  troupe::AddRowLogs(corpus);
+  troupe::AddAppendRequests(corpus);
+  troupe::AddReplayCalls(corpus);
+  troupe::AddWeightsCalls(corpus);
   troupe::AddRequests(corpus);
 }

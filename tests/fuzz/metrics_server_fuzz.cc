@@ -49,12 +49,12 @@ void TestOne(absl::string_view request) {
   const bool has_metrics = absl::EndsWith(answer, kMetrics);
   const bool asks =
       absl::StartsWith(request, "GET /metrics ") || absl::StartsWith(request, "GET /metrics?");
-  Require(answer.empty() || absl::StartsWith(answer, "HTTP/1.1 "), "no HTTP: " + answer);
+  Require(answer.empty() || absl::StartsWith(answer, "HTTP/1.1 "), "no HTTP: ", answer);
   Require(asks || !has_metrics, "metrics for another request");
   if (request.size() > kOneReadBytes) return;
   const bool whole = absl::StrContains(request, "\r\n\r\n");
   Require(answer.empty() != whole, "a whole request without answer, or half of one with");
-  Require(has_metrics == (asks && whole), "no metrics: " + answer);
+  Require(has_metrics == (asks && whole), "no metrics: ", answer);
 }
 
 }  // namespace

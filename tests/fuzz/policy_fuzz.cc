@@ -36,8 +36,8 @@ void CheckActions(Policy& policy, bool deterministic) {
     const size_t element = i % metadata.action_size;
     Require(actions[i] >= static_cast<float>(metadata.action_low[element]) &&
                 actions[i] <= static_cast<float>(metadata.action_high[element]),
-            absl::StrCat("action ", actions[i], " is outside [", metadata.action_low[element], ", ",
-                         metadata.action_high[element], "]"));
+            "action ", actions[i], " is outside [", metadata.action_low[element], ", ",
+            metadata.action_high[element], "]");
   }
 }
 
@@ -45,7 +45,7 @@ void TestOne(absl::string_view input) {
   const Snapshot snapshot = SnapshotOf(input);
   absl::StatusOr<std::unique_ptr<Policy>> policy = Policy::FromSnapshot(snapshot);
   if (!policy.ok()) {
-    Require(absl::IsInvalidArgument(policy.status()), policy.status().ToString());
+    Require(absl::IsInvalidArgument(policy.status()), policy.status());
     return;
   }
   for (const bool deterministic : {true, false}) CheckActions(**policy, deterministic);

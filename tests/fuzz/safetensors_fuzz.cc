@@ -49,9 +49,9 @@ void TestOne(absl::string_view input) {
   const absl::StatusOr<std::string> encoded = EncodeSafetensors(tensors, parsed->metadata());
   // A header near its limit may be longer with the spaces of our own writing.
   if (!encoded.ok() && image.size() > Safetensors::kMaxHeaderBytes / 2) return;
-  Require(encoded.ok(), encoded.status().ToString());
+  Require(encoded.ok(), encoded.status());
   const absl::StatusOr<Safetensors> again = Safetensors::Parse(*encoded);
-  Require(again.ok(), again.status().ToString());
+  Require(again.ok(), again.status());
   CheckSame(*parsed, *again);
 }
 

@@ -48,15 +48,16 @@ void TestOne(absl::string_view input) {
   WriteWhole(path, FileOf(input));
   SnapshotStore store(path);
   const absl::Status status = store.Recover();
-  Require(status.ok() || absl::IsDataLoss(status), status.ToString());
+  Require(status.ok() || absl::IsDataLoss(status), status);
   Require(status.ok() == (store.newest() != nullptr), "an OK without a snapshot");
   CheckHeld(store.newest());
   const uint64_t held = store.newest_version();
   Snapshot next{.run = "run", .version = held + 1, .image = std::string(input)};
   next.crc32c = Crc32c(0, next.image.data(), next.image.size());
-  if (next.version == 0) return;
+  // Of each eighth input only: it costs much more than the rest.
+  if (next.version == 0 || input.size() % 8 != 0) return;
   const absl::StatusOr<uint64_t> published = store.Publish(next);
-  Require(published.ok() && *published == next.version, published.status().ToString());
+  Require(published.ok() && *published == next.version, published.status());
   CheckHeld(store.newest());
   next.crc32c++;
   next.version++;

@@ -156,6 +156,21 @@ TEST(PolicyTest, TheSameSeedGivesTheSameActions) {
   EXPECT_EQ(Act(**policy, observations, false), first);
 }
 
+TEST(PolicyTest, ActionsThatAreNoNumbersAreAnError) {
+  const PolicyMetadata metadata = Metadata();
+  FlatParameters network = Network(metadata);
+  network.values().mul_(1e30);  // each is finite, their products are not
+  const Snapshot snapshot{.run = metadata.run,
+                          .version = metadata.version,
+                          .image = EncodePolicy(metadata, network).value()};
+  const auto policy = Policy::FromSnapshot(snapshot);
+  ASSERT_TRUE(policy.ok()) << policy.status();
+  std::vector<float> actions(kActions);
+  const absl::Status status =
+      (*policy)->Act(Observations(1), 1, /*deterministic=*/true, absl::MakeSpan(actions));
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+}
+
 TEST(PolicyTest, SpansOfTheWrongSizeAreRefused) {
   const auto policy = Policy::FromSnapshot(MakeSnapshot(Metadata()));
   const std::vector<float> observations = Observations(4);
@@ -265,6 +280,7 @@ INSTANTIATE_TEST_SUITE_P(
         BrokenCase{"BoundIsAString", Set("action_low", "[-1,\"0\"]"), "'action_low'"},
         BrokenCase{"BoundsAreNoArray", Set("action_low", "{\"a\":1,\"b\":2}"), "'action_low'"},
         BrokenCase{"LowAboveHigh", Set("action_low", "[1,0]"), "'action_low'"},
+        BrokenCase{"BoundIsNoFloat32", Set("action_low", "[-1e39,0]"), "'action_low'"},
         BrokenCase{"StdBoundsSwapped", Set("log_std_min", "3"), "'log_std_min'"},
         BrokenCase{"StdIsNan", Set("log_std_max", "nan"), "'log_std_max'"}),
     [](const auto& info) { return info.param.name; });
