@@ -79,7 +79,9 @@ class SelectorTest : public testing::TestWithParam<std::tuple<SelectorCase, uint
 
   void CheckDraws(int64_t n) {
     const double mass = both_.Mass();
-    for (const auto& [block, slot, probability] : Select(selector_, n, random_)) {
+    const std::vector<Selection> selections = Select(selector_, n, random_);
+    ASSERT_EQ(selections.size(), static_cast<size_t>(n));
+    for (const auto& [block, slot, probability] : selections) {
       const auto window = both_.model().find({block, slot});
       ASSERT_NE(window, both_.model().end()) << block << " " << slot << " is not there";
       const double weight = case_.weight(window->second.priority);
