@@ -1,7 +1,9 @@
 #include "replay_server/append_call.h"
 
 #include <chrono>
+#include <memory>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "common/layout.h"
@@ -22,32 +24,25 @@ AppendCall* AppendCall::Start(Shard* shard) {
   return call.get();
 }
 
-void AppendCall::Begin() {
-  absl::MutexLock lock(&mu_);
-  self_ = shared_from_this();
-  waiter_ = std::make_shared<Waiter>();
-  waiter_->wake = [weak = weak_from_this()] {
-    if (std::shared_ptr<AppendCall> call = weak.lock()) call->Wake();
-  };
-  if (absl::Status status = shard_->CheckServing(); !status.ok()) return End(status);
-  if (absl::Status status = shard_->calls().Add(self_); !status.ok()) return End(status);
-  StartRead(&request_);
-}
-
 void AppendCall::OnReadDone(bool ok) {
   absl::MutexLock lock(&mu_);
   if (ending_.has_value()) return;
   if (!ok) return End(absl::OkStatus());  // the writer has said all
-  if (absl::Status status = table_ == nullptr ? HandleOpen() : HandleRows(); !status.ok()) {
-    return End(status);
-  }
+  if (absl::Status status = HandleMessage(); !status.ok()) return End(status);
   read_due_ = true;
   ReadNext();
   WriteNext();
 }
 
+absl::Status AppendCall::HandleMessage() {
+  absl::Status status = request_.Parse(&request_bytes_);
+  if (status.ok()) status = table_ == nullptr ? HandleOpen() : HandleRows();
+  request_.Clear();
+  return status;
+}
+
 absl::Status AppendCall::HandleOpen() {
-  if (!request_.has_open() || request_.runs_size() > 0) {
+  if (!request_.has_open() || !request_.runs().empty()) {
     return absl::InvalidArgumentError("the first request of Append holds `open` and no rows");
   }
   const proto::AppendOpen& open = request_.open();
@@ -63,22 +58,19 @@ absl::Status AppendCall::HandleOpen() {
   if (absl::Status status = (*table)->Open(open.run(), *layout); !status.ok()) return status;
   table_ = *table;
   table_->CountAppendCall(1);
+  preload_ = open.preload();
+  reply_.Clear();
   for (proto::StreamAck& ack : table_->Held(open.streams())) *reply_.add_acks() = std::move(ack);
   reply_.set_window_bytes(shard_->options().append_window_bytes);
-  writing_ = true;
-  StartWrite(&reply_);
+  Write(reply_);
   return absl::OkStatus();
 }
 
 absl::Status AppendCall::HandleRows() {
   if (request_.has_open()) return absl::InvalidArgumentError("Append was opened twice");
-  runs_.clear();
-  for (const proto::RowRun& run : request_.runs()) {
-    runs_.push_back({run.stream(), run.first_row(), run.rows()});
-  }
   const auto begin = std::chrono::steady_clock::now();
   absl::StatusOr<std::vector<proto::StreamAck>> acks =
-      table_->Append(runs_, shard_->snapshots().newest_version());
+      table_->Append(request_.runs(), shard_->snapshots().newest_version(), preload_);
   if (!acks.ok()) return acks.status();
   if (shard_->options().observe_append) {
     shard_->options().observe_append(absl::FromChrono(std::chrono::steady_clock::now() - begin));
@@ -89,10 +81,10 @@ absl::Status AppendCall::HandleRows() {
 
 void AppendCall::ReadNext() {
   if (!read_due_ || waiting_ || ending_.has_value() || acks_.size() > kMaxAcksWaiting) return;
-  waiting_ = !table_->AdmitWriterOrWait(waiter_);
+  waiting_ = !preload_ && !table_->AdmitWriterOrWait(waiter_);
   if (waiting_) return;
   read_due_ = false;
-  StartRead(&request_);
+  StartRead(&request_bytes_);
 }
 
 void AppendCall::Wake() {
@@ -100,6 +92,12 @@ void AppendCall::Wake() {
   waiting_ = false;
   ReadNext();
   WriteNext();
+}
+
+void AppendCall::Write(const proto::AppendReply& reply) {
+  reply_bytes_ = EncodeMessage(reply);
+  writing_ = true;
+  StartWrite(&reply_bytes_);
 }
 
 void AppendCall::WriteNext() {
@@ -114,11 +112,9 @@ void AppendCall::WriteNext() {
       ack->set_held_rows(held_rows);
     }
     acks_.clear();
-    writing_ = true;
-    StartWrite(&reply_);
+    Write(reply_);
   } else if (ending_.has_value()) {
-    finished_ = true;
-    Finish(ToGrpc(*ending_));
+    FinishOnce();
   }
 }
 
@@ -126,39 +122,17 @@ void AppendCall::OnWriteDone(bool ok) {
   absl::MutexLock lock(&mu_);
   writing_ = false;
   if (!ok) {
-    acks_.clear();
-    End(absl::CancelledError("the writer is gone"));
-    return;
+    DropUnsent();
+    return End(absl::CancelledError("the writer is gone"));
   }
   ReadNext();
   WriteNext();
 }
 
-void AppendCall::End(const absl::Status& status) {
-  if (!ending_.has_value()) ending_ = status;
-  WriteNext();
-}
-
-void AppendCall::OnCancel() {
-  absl::MutexLock lock(&mu_);
-  acks_.clear();
-  End(absl::CancelledError("the writer is gone"));
-}
-
-void AppendCall::Drain() {
-  absl::MutexLock lock(&mu_);
-  End(DrainingError());
-}
-
-void AppendCall::OnDone() {
-  shard_->calls().Remove(this);
-  std::shared_ptr<AppendCall> self;  // dies after the lock
-  absl::MutexLock lock(&mu_);
-  if (table_ != nullptr) {
-    table_->Forget(waiter_);
-    table_->CountAppendCall(-1);
-  }
-  self = std::move(self_);
+void AppendCall::Leave() {
+  if (table_ == nullptr) return;
+  table_->Forget(waiter_);
+  table_->CountAppendCall(-1);
 }
 
 }  // namespace troupe

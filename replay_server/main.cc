@@ -46,11 +46,13 @@ absl::StatusOr<TableOptions> MakeTableOptions(const proto::Config& config,
   options.window.start_at_final_rows = table->window().start_at_final_rows();
   options.selector = table->selector();
   options.max_times_sampled = static_cast<uint8_t>(table->max_times_sampled());
-  options.rate_limiter.min_size = table->rate_limiter().min_size();
-  options.rate_limiter.samples_per_insert = table->rate_limiter().samples_per_insert();
-  options.rate_limiter.slack = table->rate_limiter().slack();
+  options.priority_exponent = table->priority_exponent();
+  options.never_evict = table->never_evict();
+  options.rate_limit.min_size = table->rate_limiter().min_size();
+  options.rate_limit.samples_per_insert = table->rate_limiter().samples_per_insert();
+  options.rate_limit.slack = table->rate_limiter().slack();
+  options.rate_limit.queue_length = table->rate_limiter().queue_length();
   options.num_shards = std::max(1, config.shards_size());
-  options.rate_limiter.queue_length = table->rate_limiter().queue_length();
   return options;
 }
 

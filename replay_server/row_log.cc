@@ -94,6 +94,33 @@ uint32_t RowLog::Victim(uint64_t stream) const {
   return row_counts_[block] > 0 ? block : kNoBlock;
 }
 
+uint64_t RowLog::BlocksNeeded(uint64_t stream, uint64_t rows) const {
+  const auto found = streams_.find(stream);
+  const uint64_t held = found == streams_.end() ? 0 : found->second.held;
+  if (rows <= held) return 0;
+  const bool has_block = found != streams_.end() && found->second.block != kNoBlock;
+  const uint64_t first_block = has_block ? (held + kRowsPerBlock - 1) / kRowsPerBlock  // the next
+                                         : held / kRowsPerBlock;
+  return (rows + kRowsPerBlock - 1) / kRowsPerBlock - first_block;
+}
+
+uint64_t RowLog::EmptyBlocksAhead(uint64_t at_most) const {
+  uint64_t empty = 0;
+  while (empty < std::min<uint64_t>(at_most, num_blocks()) &&
+         row_counts_[(newest_generation_ + empty) % metadata_.num_blocks] == 0) {
+    ++empty;
+  }
+  return empty;
+}
+
+std::optional<uint32_t> RowLog::FindBlock(uint64_t row_id) const {
+  const uint64_t wanted = row_id / kRowsPerBlock;
+  if (wanted == 0) return std::nullopt;
+  const auto block = static_cast<uint32_t>((wanted - 1) % metadata_.num_blocks);
+  if (row_counts_[block] == 0 || generation(block) != wanted) return std::nullopt;
+  return block;
+}
+
 void RowLog::Evict(uint32_t block) {
   BlockHeader& header = headers_[block];
   header.generation = kEvicted;  // one store: the block is whole or empty

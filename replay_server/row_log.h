@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -59,6 +60,10 @@ class RowLog final {
   // --- Appending: while bytes are left { evict the victim, Stage, Commit }. ---
   // The block that the next Stage() of `stream` needs emptied; kNoBlock: none.
   uint32_t Victim(uint64_t stream) const;
+  // Blocks that must be begun before the stream holds `rows` rows.
+  uint64_t BlocksNeeded(uint64_t stream, uint64_t rows) const;
+  // How many blocks can be begun before one must be evicted, at most `at_most`.
+  uint64_t EmptyBlocksAhead(uint64_t at_most) const;
   void Evict(uint32_t block);
   // Copies as many whole rows of `rows` as fit into the stream's block, at least one.
   // REQUIRES: Victim(stream) == kNoBlock, rows.size() is a positive multiple of the stride.
@@ -104,6 +109,8 @@ class RowLog final {
   uint64_t RowId(uint32_t block, uint32_t slot) const {
     return generation(block) * kRowsPerBlock + slot;
   }
+  // The block that a row id lies in, if it is not evicted.
+  std::optional<uint32_t> FindBlock(uint64_t row_id) const;
   // Blocks that hold rows, oldest first.
   std::vector<uint32_t> BlocksByAge() const;
 

@@ -1,8 +1,9 @@
 #include "replay_server/sample_call.h"
 
-#include <utility>
+#include <memory>
 
 #include "absl/strings/str_cat.h"
+#include "replay_server/wire.h"
 
 namespace troupe {
 namespace {
@@ -21,18 +22,6 @@ SampleCall* SampleCall::Start(Shard* shard) {
   return call.get();
 }
 
-void SampleCall::Begin() {
-  absl::MutexLock lock(&mu_);
-  self_ = shared_from_this();
-  waiter_ = std::make_shared<Waiter>();
-  waiter_->wake = [weak = weak_from_this()] {
-    if (std::shared_ptr<SampleCall> call = weak.lock()) call->Wake();
-  };
-  if (absl::Status status = shard_->CheckServing(); !status.ok()) return End(status);
-  if (absl::Status status = shard_->calls().Add(self_); !status.ok()) return End(status);
-  StartRead(&request_);
-}
-
 void SampleCall::OnReadDone(bool ok) {
   absl::MutexLock lock(&mu_);
   if (ending_.has_value()) return;
@@ -40,12 +29,15 @@ void SampleCall::OnReadDone(bool ok) {
     reads_done_ = true;
     return FinishIfIdle();
   }
-  if (absl::Status status = table_ == nullptr ? HandleOpen() : HandleRequest(); !status.ok()) {
-    return End(status);
-  }
+  if (absl::Status status = HandleMessage(); !status.ok()) return End(status);
   read_due_ = true;
   AnswerNext();
   ReadNext();
+}
+
+absl::Status SampleCall::HandleMessage() {
+  if (absl::Status status = DecodeMessage(&request_bytes_, &request_); !status.ok()) return status;
+  return table_ == nullptr ? HandleOpen() : HandleRequest();
 }
 
 absl::Status SampleCall::HandleOpen() {
@@ -70,7 +62,12 @@ absl::Status SampleCall::HandleRequest() {
     return absl::InvalidArgumentError(
         absl::StrCat("num_windows is ", request_.num_windows(), ", at most ", kMaxWindows));
   }
-  table_->NoteOthers(request_.others_inserted(), request_.others_sampled());
+  if (request_.has_priorities()) {
+    absl::StatusOr<PriorityOutcome> outcome = table_->UpdatePriorities(request_.priorities());
+    if (!outcome.ok()) return outcome.status();
+  }
+  table_->NoteOthers(request_.others_inserted(), request_.others_preloaded(),
+                     request_.others_sampled());
   queue_.push_back({{request_.num_windows(), request_.inserted_above()},
                     Clock::now() + std::chrono::milliseconds(request_.timeout_ms())});
   return absl::OkStatus();
@@ -79,7 +76,7 @@ absl::Status SampleCall::HandleRequest() {
 void SampleCall::ReadNext() {
   if (!read_due_ || ending_.has_value() || queue_.size() >= kMaxQueued) return;
   read_due_ = false;
-  StartRead(&request_);
+  StartRead(&request_bytes_);
 }
 
 absl::Status SampleCall::CheckReplySize(const SampleQuery& query) const {
@@ -96,31 +93,24 @@ void SampleCall::AnswerNext() {
   if (writing_ || waiting_ || queue_.empty() || ending_.has_value()) return;
   const Request& head = queue_.front();
   if (absl::Status status = CheckReplySize(head.query); !status.ok()) return End(status);
-  SampleBatch batch;
-  if (table_->SampleOrWait(head.query, waiter_, &batch)) return Reply(std::move(batch));
+  if (table_->SampleOrWait(head.query, waiter_, &batch_)) return Reply();
   const Clock::duration left = head.deadline - Clock::now();
   if (left <= Clock::duration::zero()) {
     table_->Forget(waiter_);
-    return Reply(table_->Counts());
+    table_->FillCounts(&batch_);
+    return Reply();
   }
   waiting_ = true;
   if (timer_ != 0) return;
   timer_ = shard_->scheduler().After(absl::FromChrono(left), waiter_->wake);
 }
 
-void SampleCall::Reply(SampleBatch batch) {
+void SampleCall::Reply() {
   StopWaiting();
   queue_.pop_front();
-  reply_.Clear();
-  *reply_.mutable_windows() = std::move(batch.windows);
-  reply_.mutable_row_ids()->Add(batch.row_ids.begin(), batch.row_ids.end());
-  reply_.mutable_probabilities()->Add(batch.probabilities.begin(), batch.probabilities.end());
-  reply_.set_mass(batch.mass);
-  reply_.mutable_counts()->set_env_steps(batch.counts.env_steps);
-  reply_.mutable_counts()->set_inserted(batch.counts.inserted);
-  reply_.mutable_counts()->set_sampled(batch.counts.sampled);
+  reply_bytes_ = EncodeSampleReply(&batch_);
   writing_ = true;
-  StartWrite(&reply_);
+  StartWrite(&reply_bytes_);
 }
 
 void SampleCall::StopWaiting() {
@@ -146,41 +136,21 @@ void SampleCall::OnWriteDone(bool ok) {
   FinishIfIdle();
 }
 
-void SampleCall::End(const absl::Status& status) {
-  if (!ending_.has_value()) ending_ = status;
-  if (waiting_) table_->Forget(waiter_);
-  StopWaiting();
-  FinishIfIdle();
-}
-
 void SampleCall::FinishIfIdle() {
-  if (writing_ || finished_) return;
+  if (ending_.has_value()) {
+    if (waiting_) table_->Forget(waiter_);
+    StopWaiting();
+  }
   const bool all_answered = reads_done_ && queue_.empty();
-  if (!ending_.has_value() && !all_answered) return;
-  finished_ = true;
-  Finish(ToGrpc(ending_.value_or(absl::OkStatus())));
+  if (!writing_ && (ending_.has_value() || all_answered)) FinishOnce();
 }
 
-void SampleCall::OnCancel() {
-  absl::MutexLock lock(&mu_);
-  End(absl::CancelledError("the sampler is gone"));
-}
-
-void SampleCall::Drain() {
-  absl::MutexLock lock(&mu_);
-  End(DrainingError());
-}
-
-void SampleCall::OnDone() {
-  shard_->calls().Remove(this);
-  std::shared_ptr<SampleCall> self;  // dies after the lock
-  absl::MutexLock lock(&mu_);
+void SampleCall::Leave() {
   if (table_ != nullptr) {
     table_->Forget(waiter_);
     table_->CountSampleCall(-1);
   }
   StopWaiting();
-  self = std::move(self_);
 }
 
 }  // namespace troupe

@@ -7,14 +7,32 @@
 
 namespace troupe {
 
-grpc::ServerBidiReactor<proto::AppendRequest, proto::AppendReply>* ReplayService::Append(
+grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* ReplayService::Append(
     grpc::CallbackServerContext* context) {
   return AppendCall::Start(shard_);
 }
 
-grpc::ServerBidiReactor<proto::SampleRequest, proto::SampleReply>* ReplayService::Sample(
+grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* ReplayService::Sample(
     grpc::CallbackServerContext* context) {
   return SampleCall::Start(shard_);
+}
+
+grpc::ServerUnaryReactor* ReplayService::UpdatePriorities(
+    grpc::CallbackServerContext* context, const proto::UpdatePrioritiesRequest* request,
+    proto::UpdatePrioritiesReply* reply) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(ToGrpc([&] {
+    if (absl::Status status = shard_->CheckServing(); !status.ok()) return status;
+    if (absl::Status status = shard_->CheckRun(request->run()); !status.ok()) return status;
+    const absl::StatusOr<Table*> table = shard_->FindTable(request->table());
+    if (!table.ok()) return table.status();
+    const auto outcome = (*table)->UpdatePriorities(request->priorities());
+    if (!outcome.ok()) return outcome.status();
+    reply->set_updated(outcome->updated);
+    reply->set_unknown(outcome->unknown);
+    return absl::OkStatus();
+  }()));
+  return reactor;
 }
 
 grpc::ServerUnaryReactor* ReplayService::Describe(grpc::CallbackServerContext* context,

@@ -8,14 +8,21 @@
 namespace troupe {
 
 // The wire's side of a shard: each method starts the call that does the work.  Thread-safe.
-class ReplayService final : public proto::Replay::CallbackService {
+class ReplayService final
+    : public proto::Replay::WithRawCallbackMethod_Append<
+          proto::Replay::WithRawCallbackMethod_Sample<
+              proto::Replay::WithCallbackMethod_UpdatePriorities<
+                  proto::Replay::WithCallbackMethod_Describe<proto::Replay::Service>>>> {
  public:
   explicit ReplayService(Shard* shard) : shard_(shard) {}
 
-  grpc::ServerBidiReactor<proto::AppendRequest, proto::AppendReply>* Append(
+  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* Append(
       grpc::CallbackServerContext* context) override;
-  grpc::ServerBidiReactor<proto::SampleRequest, proto::SampleReply>* Sample(
+  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* Sample(
       grpc::CallbackServerContext* context) override;
+  grpc::ServerUnaryReactor* UpdatePriorities(grpc::CallbackServerContext* context,
+                                             const proto::UpdatePrioritiesRequest* request,
+                                             proto::UpdatePrioritiesReply* reply) override;
   grpc::ServerUnaryReactor* Describe(grpc::CallbackServerContext* context,
                                      const proto::DescribeRequest* request,
                                      proto::DescribeReply* reply) override;

@@ -51,7 +51,7 @@ constexpr TableMetric kTableMetrics[] = {
 };
 
 // What the limiter is set to, for alerts that hold the counts against it.
-void AddLimiterMetrics(const RateLimiterOptions& limiter, const Labels& labels, Metrics* metrics) {
+void AddLimiterMetrics(const RateLimit& limiter, const Labels& labels, Metrics* metrics) {
   metrics
       ->AddGauge("troupe_replay_samples_per_insert", "Samples a window is worth; 0: no limit.",
                  labels)
@@ -81,7 +81,7 @@ void AddShardMetrics(const Shard* shard, Metrics* metrics) {
         metrics->AddSampledGauge(metric.name, metric.help, read, labels);
       }
     }
-    AddLimiterMetrics(table->options().rate_limiter, labels, metrics);
+    AddLimiterMetrics(table->options().rate_limit, labels, metrics);
   }
   metrics->AddSampledGauge("troupe_replay_snapshot_version", "Newest snapshot held; 0: none.",
                            [shard] { return static_cast<double>(shard->newest_version()); });

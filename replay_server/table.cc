@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -13,13 +14,37 @@ namespace {
 // Rows are numbered below this.
 constexpr uint64_t kMaxRowNumber = uint64_t{1} << 56;
 
+constexpr float kMaxPriority = 1e30f;
+
 uint64_t BlocksFor(uint64_t capacity_rows) {
   return (capacity_rows + kRowsPerBlock - 1) / kRowsPerBlock;
 }
 
-std::unique_ptr<Selector> NewSelector(proto::SelectorKind kind, uint32_t num_blocks) {
-  return kind == proto::FIFO ? NewFifoSelector(num_blocks) : NewUniformSelector(num_blocks);
+std::unique_ptr<Selector> NewSelector(const TableOptions& options, uint32_t num_blocks) {
+  switch (options.selector) {
+    case proto::FIFO:
+      return NewFifoSelector(num_blocks);
+    case proto::LIFO:
+      return NewLifoSelector(num_blocks);
+    case proto::PRIORITIZED:
+      return NewPrioritizedSelector(num_blocks, options.priority_exponent);
+    case proto::MAX_HEAP:
+      return NewMaxHeapSelector(num_blocks);
+    case proto::MIN_HEAP:
+      return NewMinHeapSelector(num_blocks);
+    case proto::UNIFORM:
+    case proto::SELECTOR_UNSPECIFIED:
+      break;
+  }
+  return NewUniformSelector(num_blocks);
 }
+
+bool HasPriorities(proto::SelectorKind selector) {
+  return selector == proto::PRIORITIZED || selector == proto::MAX_HEAP ||
+         selector == proto::MIN_HEAP;
+}
+
+bool IsPriority(float value) { return value >= 0 && value <= kMaxPriority; }
 
 absl::StatusOr<Layout> StoredLayout(const RowLog& log) {
   proto::Layout layout;
@@ -38,8 +63,8 @@ std::string StreamName(uint64_t stream) {
 Table::Table(const TableOptions& options, Scheduler* scheduler)
     : options_(options),
       cutter_(options.window),
-      limiter_(options.rate_limiter),
-      tracks_times_(options.max_times_sampled > 0 || options.rate_limiter.queue_length > 0),
+      limiter_(options.rate_limit),
+      tracks_times_(options.max_times_sampled > 0 || options.rate_limit.queue_length > 0),
       scheduler_(scheduler) {}
 
 absl::StatusOr<std::unique_ptr<Table>> Table::Make(const TableOptions& options,
@@ -54,6 +79,13 @@ absl::StatusOr<std::unique_ptr<Table>> Table::Make(const TableOptions& options,
                      " rows, but capacity_rows of table '", options.name, "' is ",
                      options.capacity_rows, ": set it back, or take another data directory"));
   }
+  if ((*log)->metadata().has_priorities != HasPriorities(options.selector)) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        options.path, " was made for a selector ",
+        (*log)->metadata().has_priorities ? "with" : "without", " priorities, but that of table '",
+        options.name, "' is ", proto::SelectorKind_Name(options.selector),
+        ": set it back, or take another data directory"));
+  }
   absl::StatusOr<Layout> layout = StoredLayout(**log);
   if (!layout.ok() || layout->stride_bytes() != static_cast<int64_t>((*log)->stride_bytes())) {
     return absl::DataLossError(absl::StrCat(options.path, ": layout and stride do not match"));
@@ -67,9 +99,11 @@ absl::StatusOr<std::unique_ptr<Table>> Table::Make(const TableOptions& options,
 // Takes the log over and finds the windows in it.
 void Table::Adopt(std::unique_ptr<RowLog> log) {
   log_ = std::move(log);
-  selector_ = NewSelector(options_.selector, log_->num_blocks());
+  selector_ = NewSelector(options_, log_->num_blocks());
   pins_ = std::make_unique<std::atomic<uint32_t>[]>(log_->num_blocks());
-  for (const uint32_t block : log_->BlocksByAge()) {
+  const std::vector<uint32_t> blocks = log_->BlocksByAge();
+  NoteStoredPriorities(blocks);
+  for (const uint32_t block : blocks) {
     StagedRows rows = {.block = block};
     rows.first_slot = log_->first_row(block) % kRowsPerBlock;
     rows.count = log_->row_count(block);
@@ -78,7 +112,23 @@ void Table::Adopt(std::unique_ptr<RowLog> log) {
     std::reverse(completed_.begin(), completed_.end());
     for (const BlockMask& windows : completed_) AddWindows(windows.block, windows.mask);
   }
+  if (log_->counts_lost()) CountLostCounts();
   TakeShare();
+}
+
+// What the log's counts must have been about, so that the limiter blocks neither side.
+void Table::CountLostCounts() {
+  LogCounts counts;
+  for (uint32_t block = 0; block < log_->num_blocks(); ++block) {
+    counts.rows_appended += log_->row_count(block);
+    counts.env_steps += log_->row_count(block) - std::popcount(log_->finals(block));
+    counts.inserted += std::popcount(selector_->Mask(block));
+  }
+  const RateLimit& limit = limiter_.limit();
+  const double earned = limit.samples_per_insert * (static_cast<double>(counts.inserted) -
+                                                    static_cast<double>(limit.min_size));
+  counts.sampled = static_cast<uint64_t>(std::max(0.0, earned));
+  log_->CommitCounts(counts);
 }
 
 std::string Table::run() const {
@@ -100,6 +150,7 @@ absl::Status Table::Open(const std::string& run, const Layout& layout) {
   metadata.layout = layout.proto().SerializeAsString();
   metadata.stride_bytes = layout.stride_bytes();
   metadata.num_blocks = BlocksFor(options_.capacity_rows);
+  metadata.has_priorities = HasPriorities(options_.selector);
   absl::StatusOr<std::unique_ptr<RowLog>> log = RowLog::Create(options_.path, metadata);
   if (!log.ok()) return log.status();
   layout_ = layout;
@@ -142,18 +193,29 @@ absl::Status Table::CheckRuns(absl::Span<const RowRunView> runs) const {
     }
     entry->second = std::max(entry->second, run.first_row + num_rows);
   }
-  return absl::OkStatus();
+  return options_.never_evict ? CheckRoom(held) : absl::OkStatus();
+}
+
+// Is there an empty block for every one that these streams need to hold so many rows?
+absl::Status Table::CheckRoom(const absl::flat_hash_map<uint64_t, uint64_t>& wanted) const {
+  uint64_t blocks = 0;
+  for (const auto& [stream, rows] : wanted) blocks += log_->BlocksNeeded(stream, rows);
+  if (blocks <= log_->EmptyBlocksAhead(blocks)) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("table '", options_.name, "' is full and never evicts: ", log_->rows(), " of ",
+                   options_.capacity_rows, " rows are held, in blocks of ", kRowsPerBlock, ", and ",
+                   blocks, " more blocks are needed"));
 }
 
 absl::StatusOr<std::vector<proto::StreamAck>> Table::Append(absl::Span<const RowRunView> runs,
-                                                            uint64_t newest_version) {
+                                                            uint64_t newest_version, bool preload) {
   std::vector<uint64_t> streams;
   {
     absl::MutexLock lock(&mu_);
     if (log_ == nullptr) return absl::InternalError("appended to a table that is not open");
     if (absl::Status status = CheckRuns(runs); !status.ok()) return status;
     for (const RowRunView& run : runs) {
-      Store(run, newest_version);
+      Store(run, newest_version, preload);
       if (streams.empty() || streams.back() != run.stream) streams.push_back(run.stream);
     }
     WakeAdmitted();
@@ -161,7 +223,7 @@ absl::StatusOr<std::vector<proto::StreamAck>> Table::Append(absl::Span<const Row
   return Held(streams);
 }
 
-void Table::Store(RowRunView run, uint64_t newest_version) {
+void Table::Store(RowRunView run, uint64_t newest_version, bool preload) {
   const uint64_t stride = log_->stride_bytes();
   const uint64_t duplicates =
       std::min(log_->HeldRows(run.stream) - run.first_row, run.rows.size() / stride);
@@ -174,7 +236,9 @@ void Table::Store(RowRunView run, uint64_t newest_version) {
     const StagedRows staged = log_->Stage(run.stream, run.rows);
     completed_.clear();
     cutter_.Cut(*log_, staged, &completed_);
-    for (const BlockMask& windows : completed_) counts.inserted += std::popcount(windows.mask);
+    for (const BlockMask& windows : completed_) {
+      (preload ? counts.preloaded : counts.inserted) += std::popcount(windows.mask);
+    }
     counts.rows_appended += staged.count;
     counts.env_steps += staged.count - std::popcount(staged.finals);
     log_->Commit(staged, counts);
@@ -221,7 +285,72 @@ void Table::AddWindows(uint32_t block, uint64_t mask) {
       if (options_.max_times_sampled > 0) draws_left_ += options_.max_times_sampled - times;
     }
   }
-  if (mask != 0) selector_->Add(block, mask, {});
+  if (mask == 0) return;
+  selector_->Add(block, mask, FirstPriorities(block, mask));
+  selectable_ += std::popcount(mask);
+}
+
+// A stored priority of 0 is none yet; -0 is a window that is never to be drawn.
+absl::Span<const float> Table::FirstPriorities(uint32_t block, uint64_t mask) {
+  if (!selector_->UsesPriorities()) return {};
+  for (uint64_t rest = mask; rest != 0; rest &= rest - 1) {
+    const int slot = std::countr_zero(rest);
+    float& stored = log_->priority(block, slot);
+    if (stored == 0 && !std::signbit(stored)) {
+      const float own = ReadRowHeader(log_->row(block, slot)).priority;
+      stored = own > 0 && IsPriority(own) ? own : max_priority_;
+      max_priority_ = std::max(max_priority_, stored);
+    }
+    first_priorities_[slot] = stored;
+  }
+  return first_priorities_;
+}
+
+void Table::NoteStoredPriorities(absl::Span<const uint32_t> blocks) {
+  if (!selector_->UsesPriorities()) return;
+  for (const uint32_t block : blocks) {
+    for (uint32_t slot = 0; slot < kRowsPerBlock; ++slot) {
+      float& stored = log_->priority(block, slot);
+      if (!IsPriority(stored)) stored = 0;  // damaged
+      max_priority_ = std::max(max_priority_, stored);
+    }
+  }
+}
+
+absl::StatusOr<PriorityOutcome> Table::UpdatePriorities(const proto::PriorityUpdates& updates) {
+  if (updates.row_ids_size() != updates.priorities_size()) {
+    return absl::InvalidArgumentError(absl::StrCat(updates.row_ids_size(), " row ids have ",
+                                                   updates.priorities_size(), " priorities"));
+  }
+  for (int i = 0; i < updates.priorities_size(); ++i) {
+    if (IsPriority(updates.priorities(i))) continue;
+    return absl::InvalidArgumentError(absl::StrCat("priority ", updates.priorities(i),
+                                                   " of row id ", updates.row_ids(i),
+                                                   ": must be from 0 to ", kMaxPriority));
+  }
+  absl::MutexLock lock(&mu_);
+  PriorityOutcome outcome;
+  if (log_ == nullptr || !selector_->UsesPriorities()) {
+    outcome.unknown = updates.row_ids_size();
+    priorities_.unknown += outcome.unknown;
+    return outcome;
+  }
+  changes_.clear();
+  for (int i = 0; i < updates.row_ids_size(); ++i) {
+    const std::optional<uint32_t> block = log_->FindBlock(updates.row_ids(i));
+    const auto slot = static_cast<uint32_t>(updates.row_ids(i) % kRowsPerBlock);
+    if (!block.has_value() || (selector_->Mask(*block) >> slot & 1) == 0) continue;
+    const float priority = updates.priorities(i);
+    log_->priority(*block, slot) = priority == 0 ? -0.0f : priority;
+    max_priority_ = std::max(max_priority_, priority);
+    changes_.push_back({*block, slot, priority});
+  }
+  selector_->SetPriorities(changes_);
+  outcome.updated = changes_.size();
+  outcome.unknown = updates.row_ids_size() - outcome.updated;
+  priorities_.updated += outcome.updated;
+  priorities_.unknown += outcome.unknown;
+  return outcome;
 }
 
 void Table::RemoveWindows(uint32_t block) {
@@ -234,6 +363,7 @@ void Table::RemoveWindows(uint32_t block) {
     }
   }
   selector_->Remove(block, mask);
+  selectable_ -= std::popcount(mask);
 }
 
 }  // namespace troupe

@@ -1,6 +1,7 @@
 #ifndef TROUPE_REPLAY_SERVER_TABLE_H_
 #define TROUPE_REPLAY_SERVER_TABLE_H_
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/random/random.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -20,10 +22,11 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
 #include "common/layout.h"
+#include "common/rate_limit.h"
 #include "proto/config.pb.h"
 #include "proto/replay.pb.h"
-#include "replay_server/rate_limiter.h"
 #include "replay_server/row_log.h"
+#include "replay_server/sample_batch.h"
 #include "replay_server/scheduler.h"
 #include "replay_server/selectors/interface.h"
 #include "replay_server/window_cutter.h"
@@ -36,8 +39,10 @@ struct TableOptions {
   uint64_t capacity_rows = 0;
   WindowRule window;
   proto::SelectorKind selector = proto::UNIFORM;
+  double priority_exponent = 0.6;
+  bool never_evict = false;
   uint8_t max_times_sampled = 0;  // 0: no limit
-  RateLimiterOptions rate_limiter;
+  RateLimit rate_limit;
   int num_shards = 1;  // that share the rate limiter's band
 };
 
@@ -53,12 +58,10 @@ struct SampleQuery {
   uint64_t inserted_above = 0;  // ... once more windows than this were inserted here
 };
 
-struct SampleBatch {
-  std::string windows;
-  std::vector<uint64_t> row_ids;
-  std::vector<float> probabilities;
-  double mass = 0;
-  LogCounts counts;
+// What became of new priorities.
+struct PriorityOutcome {
+  uint64_t updated = 0;
+  uint64_t unknown = 0;  // ids that named no window
 };
 
 // A call that may have to wait.  `wake` is posted to the scheduler once for each time the call was
@@ -93,9 +96,10 @@ class Table final {
   std::vector<proto::StreamAck> Held(absl::Span<const uint64_t> streams) const
       ABSL_LOCKS_EXCLUDED(mu_);
   // Stores what is new of all runs, or nothing of any: INVALID_ARGUMENT, or FAILED_PRECONDITION
-  // for a gap.  Returns what is held of each stream named.  REQUIRES: Open() was OK.
+  // for a gap, or where a table that never evicts is full.  Returns what is held of each stream
+  // named.  REQUIRES: Open() was OK.
   absl::StatusOr<std::vector<proto::StreamAck>> Append(absl::Span<const RowRunView> runs,
-                                                       uint64_t newest_version)
+                                                       uint64_t newest_version, bool preload)
       ABSL_LOCKS_EXCLUDED(mu_);
 
   // True: the writer may write; false: `writer` was told to wait.
@@ -103,12 +107,15 @@ class Table final {
   // True: `batch` is filled; false: `sampler` was told to wait.
   bool SampleOrWait(const SampleQuery& query, const WaiterPtr& sampler, SampleBatch* batch)
       ABSL_LOCKS_EXCLUDED(mu_);
+  // INVALID_ARGUMENT: a priority that is none, or not one for each id; then nothing is changed.
+  absl::StatusOr<PriorityOutcome> UpdatePriorities(const proto::PriorityUpdates& updates)
+      ABSL_LOCKS_EXCLUDED(mu_);
   // A waiter that is given up.
   void Forget(const WaiterPtr& waiter) ABSL_LOCKS_EXCLUDED(mu_);
   // An answer without windows.
-  SampleBatch Counts() const ABSL_LOCKS_EXCLUDED(mu_);
+  void FillCounts(SampleBatch* batch) const ABSL_LOCKS_EXCLUDED(mu_);
   // What a learner knows of the other shards.
-  void NoteOthers(uint64_t inserted, uint64_t sampled) ABSL_LOCKS_EXCLUDED(mu_);
+  void NoteOthers(uint64_t inserted, uint64_t preloaded, uint64_t sampled) ABSL_LOCKS_EXCLUDED(mu_);
   // Size of one window; 0 before there is a log. Unit: bytes.
   uint64_t window_bytes() const ABSL_LOCKS_EXCLUDED(mu_);
 
@@ -118,34 +125,28 @@ class Table final {
   proto::TableDescription Describe() const ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
-  // Bytes of rows that lie together.
-  struct Segment {
-    const uint8_t* data;
-    size_t size_bytes;
-  };
-  // Windows to copy out, and the pins to take off their blocks after that.
-  struct Pinned {
-    std::vector<Segment> segments;
-    std::vector<std::atomic<uint32_t>*> pins;
-  };
-
   Table(const TableOptions& options, Scheduler* scheduler);
   void Adopt(std::unique_ptr<RowLog> log) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status CheckRuns(absl::Span<const RowRunView> runs) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void Store(RowRunView run, uint64_t newest_version) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status CheckRoom(const absl::flat_hash_map<uint64_t, uint64_t>& wanted) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Store(RowRunView run, uint64_t newest_version, bool preload)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void NoteVersions(const StagedRows& staged, uint64_t newest_version)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void EvictBlock(uint32_t block) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void AddWindows(uint32_t block, uint64_t mask) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Span<const float> FirstPriorities(uint32_t block, uint64_t mask)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void NoteStoredPriorities(absl::Span<const uint32_t> blocks) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void CountLostCounts() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void RemoveWindows(uint32_t block) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool CountSampled(const Selection& selection) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  std::vector<Selection> Select(uint64_t n) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Selects, counts and pins; nothing: the sampler was told to wait.
-  std::optional<Pinned> PinOrWait(const SampleQuery& query, const WaiterPtr& sampler,
-                                  SampleBatch* batch) ABSL_LOCKS_EXCLUDED(mu_);
-  void AddSegments(const Selection& selection, std::vector<Segment>* segments) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Fills selections_.
+  void Select(uint64_t n) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void AddRows(const Selection& selection, PinnedRows* rows) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void FillCountsLocked(SampleBatch* batch) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Takes this shard's part of what the union may still insert.
   void TakeShare() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   LimiterCounts CountsOfAll() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -171,14 +172,23 @@ class Table final {
   // Windows being copied out, by the block they start in: it is not evicted meanwhile.  Atomic,
   // so that the copier need not take the mutex, which the evicter holds while it waits.
   std::unique_ptr<std::atomic<uint32_t>[]> pins_ ABSL_GUARDED_BY(mu_);
-  uint64_t unsampled_ ABSL_GUARDED_BY(mu_) = 0;   // windows in the selector never sampled
+  uint64_t selectable_ ABSL_GUARDED_BY(mu_) = 0;  // windows in the selector
+  uint64_t unsampled_ ABSL_GUARDED_BY(mu_) = 0;   // of them, never sampled
   uint64_t draws_left_ ABSL_GUARDED_BY(mu_) = 0;  // until all windows reach max_times_sampled
   uint64_t others_inserted_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t others_sampled_ ABSL_GUARDED_BY(mu_) = 0;
+  uint64_t others_preloaded_ ABSL_GUARDED_BY(mu_) = 0;
   double insert_until_ ABSL_GUARDED_BY(mu_) = std::numeric_limits<double>::infinity();
   uint64_t version_lag_sum_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t version_lag_rows_ ABSL_GUARDED_BY(mu_) = 0;
-  std::vector<BlockMask> completed_ ABSL_GUARDED_BY(mu_);  // scratch
+  float max_priority_ ABSL_GUARDED_BY(mu_) = 1;  // of any window ever: new ones begin at it
+  PriorityOutcome priorities_ ABSL_GUARDED_BY(mu_);
+  // Scratch.
+  std::vector<BlockMask> completed_ ABSL_GUARDED_BY(mu_);
+  std::vector<Selection> selections_ ABSL_GUARDED_BY(mu_);
+  std::vector<Selection> drawn_ ABSL_GUARDED_BY(mu_);
+  std::vector<PriorityChange> changes_ ABSL_GUARDED_BY(mu_);
+  std::array<float, kRowsPerBlock> first_priorities_ ABSL_GUARDED_BY(mu_);
   std::list<WaiterPtr> writers_ ABSL_GUARDED_BY(mu_);
   std::list<WaiterPtr> samplers_ ABSL_GUARDED_BY(mu_);
 };

@@ -13,12 +13,14 @@ namespace troupe {
 LimiterCounts Table::CountsOfAll() const {
   LimiterCounts counts;
   counts.inserted = others_inserted_;
+  counts.preloaded = others_preloaded_;
   counts.sampled = others_sampled_;
   counts.unsampled_here = unsampled_;
   counts.share_here = insert_until_;
   if (log_ == nullptr) return counts;
   counts.inserted_here = log_->counts().inserted;
   counts.inserted += counts.inserted_here;
+  counts.preloaded += log_->counts().preloaded;
   counts.sampled += log_->counts().sampled;
   return counts;
 }
@@ -65,61 +67,60 @@ bool Table::CountSampled(const Selection& selection) {
   if (times < 255) times++;
   if (max_times > 0) {
     draws_left_--;
-    if (times == max_times) selector_->Remove(selection.block, uint64_t{1} << selection.slot);
+    if (times == max_times) {
+      selector_->Remove(selection.block, uint64_t{1} << selection.slot);
+      selectable_--;
+    }
   }
   return true;
 }
 
 // REQUIRES: Admits() n windows.
-std::vector<Selection> Table::Select(uint64_t n) {
-  std::vector<Selection> selections;
-  selections.reserve(n);
+void Table::Select(uint64_t n) {
+  selections_.clear();
   if (!tracks_times_) {
-    selector_->Select(static_cast<int64_t>(n), random_, &selections);
-    return selections;
+    selector_->Select(static_cast<int64_t>(n), random_, &selections_);
+    return;
   }
-  std::vector<Selection> drawn;
-  while (selections.size() < n) {
+  while (selections_.size() < n) {
     // A window drawn twice may have reached its limit the first time: then another is drawn.
-    drawn.clear();
-    selector_->Select(static_cast<int64_t>(n - selections.size()), random_, &drawn);
-    for (const Selection& selection : drawn) {
-      if (CountSampled(selection)) selections.push_back(selection);
+    drawn_.clear();
+    selector_->Select(static_cast<int64_t>(n - selections_.size()), random_, &drawn_);
+    for (const Selection& selection : drawn_) {
+      if (CountSampled(selection)) selections_.push_back(selection);
     }
   }
-  return selections;
 }
 
-void Table::AddSegments(const Selection& selection, std::vector<Segment>* segments) const {
+void Table::AddRows(const Selection& selection, PinnedRows* rows) {
+  rows->Pin(&pins_[selection.block]);
   uint32_t block = selection.block;
   uint32_t slot = selection.slot;
   for (uint32_t rest = options_.window.length; rest > 0;) {
     const uint32_t count = std::min(rest, kRowsPerBlock - slot);
-    segments->push_back({log_->row(block, slot), count * log_->stride_bytes()});
+    rows->AddRows(log_->row(block, slot), count * log_->stride_bytes());
     rest -= count;
     slot = 0;
     block = log_->next(block);
   }
 }
 
-std::optional<Table::Pinned> Table::PinOrWait(const SampleQuery& query, const WaiterPtr& sampler,
-                                              SampleBatch* batch) {
+bool Table::SampleOrWait(const SampleQuery& query, const WaiterPtr& sampler, SampleBatch* batch) {
   absl::MutexLock lock(&mu_);
+  batch->Clear();
   if (!Admits(query)) {
     sampler->query = query;
     if (!sampler->since.has_value()) sampler->since = std::chrono::steady_clock::now();
     samplers_.push_back(sampler);
-    return std::nullopt;
+    return false;
   }
   sampler->since.reset();
-  Pinned pinned;
   if (query.num_windows > 0) {
-    for (const Selection& selection : Select(query.num_windows)) {
+    Select(query.num_windows);
+    for (const Selection& selection : selections_) {
       batch->row_ids.push_back(log_->RowId(selection.block, selection.slot));
       batch->probabilities.push_back(selection.probability);
-      AddSegments(selection, &pinned.segments);
-      pinned.pins.push_back(&pins_[selection.block]);
-      pinned.pins.back()->fetch_add(1, std::memory_order_relaxed);
+      AddRows(selection, &batch->windows);
     }
     LogCounts counts = log_->counts();
     counts.sampled += query.num_windows;
@@ -127,25 +128,7 @@ std::optional<Table::Pinned> Table::PinOrWait(const SampleQuery& query, const Wa
     TakeShare();
     WakeAdmitted();
   }
-  batch->mass = selector_->Mass();
-  batch->counts = log_->counts();
-  return pinned;
-}
-
-bool Table::SampleOrWait(const SampleQuery& query, const WaiterPtr& sampler, SampleBatch* batch) {
-  const std::optional<Pinned> pinned = PinOrWait(query, sampler, batch);
-  if (!pinned.has_value()) return false;
-  size_t size_bytes = 0;
-  for (const Segment& segment : pinned->segments) size_bytes += segment.size_bytes;
-  batch->windows.resize(size_bytes);
-  char* to = batch->windows.data();
-  for (const Segment& segment : pinned->segments) {
-    std::memcpy(to, segment.data, segment.size_bytes);
-    to += segment.size_bytes;
-  }
-  for (std::atomic<uint32_t>* pin : pinned->pins) {
-    if (pin->fetch_sub(1, std::memory_order_release) == 1) pin->notify_all();
-  }
+  FillCountsLocked(batch);
   return true;
 }
 
@@ -179,18 +162,23 @@ void Table::WakeAdmitted() {
   });
 }
 
-SampleBatch Table::Counts() const {
+void Table::FillCounts(SampleBatch* batch) const {
   absl::MutexLock lock(&mu_);
-  SampleBatch batch;
-  if (log_ == nullptr) return batch;
-  batch.mass = selector_->Mass();
-  batch.counts = log_->counts();
-  return batch;
+  batch->Clear();
+  FillCountsLocked(batch);
 }
 
-void Table::NoteOthers(uint64_t inserted, uint64_t sampled) {
+void Table::FillCountsLocked(SampleBatch* batch) const {
+  if (log_ == nullptr) return;
+  batch->mass = selector_->Mass();
+  batch->num_windows = selectable_;
+  batch->counts = log_->counts();
+}
+
+void Table::NoteOthers(uint64_t inserted, uint64_t preloaded, uint64_t sampled) {
   absl::MutexLock lock(&mu_);
   others_inserted_ = std::max(others_inserted_, inserted);
+  others_preloaded_ = std::max(others_preloaded_, preloaded);
   others_sampled_ = std::max(others_sampled_, sampled);
   TakeShare();
   WakeAdmitted();
@@ -219,6 +207,10 @@ proto::TableDescription Table::Describe() const {
   description.set_window_stride(options_.window.stride);
   description.set_selector(proto::SelectorKind_Name(options_.selector));
   description.set_capacity_rows(options_.capacity_rows);
+  description.set_never_evict(options_.never_evict);
+  description.set_max_priority(max_priority_);
+  description.set_priorities_updated(priorities_.updated);
+  description.set_priorities_unknown(priorities_.unknown);
   description.set_append_calls(append_calls_);
   description.set_sample_calls(sample_calls_);
   description.set_version_lag_sum(version_lag_sum_);
@@ -240,7 +232,9 @@ proto::TableDescription Table::Describe() const {
   description.mutable_counts()->set_env_steps(counts.env_steps);
   description.mutable_counts()->set_inserted(counts.inserted);
   description.mutable_counts()->set_sampled(counts.sampled);
+  description.mutable_counts()->set_preloaded(counts.preloaded);
   description.set_corrupt_blocks(log_->corrupt_blocks());
+  for (const std::string& loss : log_->losses()) description.add_recovery_losses(loss);
   return description;
 }
 

@@ -157,7 +157,7 @@ TEST_F(AppendSampleTest, RepliesComeInTheOrderOfRequests) {
 }
 
 TEST_F(AppendSampleTest, ASampleWaitsUntilEnoughIsInserted) {
-  table().rate_limiter.min_size = 30;
+  table().rate_limit.min_size = 30;
   const int port = Start();
   TestSampler sampler(port);
   ASSERT_TRUE(sampler.Open());
@@ -174,7 +174,7 @@ TEST_F(AppendSampleTest, ASampleWaitsUntilEnoughIsInserted) {
 }
 
 TEST_F(AppendSampleTest, ATimeoutIsAnsweredWithCountsOnly) {
-  table().rate_limiter.min_size = 30;
+  table().rate_limit.min_size = 30;
   const int port = Start();
   TestWriter writer(port);
   ASSERT_TRUE(writer.Open());
@@ -211,7 +211,7 @@ TEST_F(AppendSampleTest, ALongPollEndsWithTheNextInsert) {
 }
 
 TEST_F(AppendSampleTest, AHeldBackWriterIsFreedBySampling) {
-  table().rate_limiter = {.min_size = 1, .samples_per_insert = 1, .slack = 50};
+  table().rate_limit = {.min_size = 1, .samples_per_insert = 1, .slack = 50};
   const int port = Start();
   TestWriter writer(port);
   ASSERT_TRUE(writer.Open());
@@ -228,7 +228,7 @@ TEST_F(AppendSampleTest, AHeldBackWriterIsFreedBySampling) {
 }
 
 TEST_F(AppendSampleTest, AHeldBackWriterIsFreedByTheOtherShardsSamples) {
-  table().rate_limiter = {.min_size = 1, .samples_per_insert = 1, .slack = 50};
+  table().rate_limit = {.min_size = 1, .samples_per_insert = 1, .slack = 50};
   const int port = Start();
   TestWriter writer(port);
   ASSERT_TRUE(writer.Open());
@@ -245,7 +245,7 @@ TEST_F(AppendSampleTest, AFullQueueHoldsWritersUntilItIsSampled) {
   table().selector = proto::FIFO;
   table().max_times_sampled = 1;
   table().window = {.length = 5, .stride = 4, .start_at_final_rows = true};
-  table().rate_limiter.queue_length = 10;
+  table().rate_limit.queue_length = 10;
   const int port = Start();
   TestWriter writer(port);
   ASSERT_TRUE(writer.Open());
@@ -267,7 +267,7 @@ TEST_F(AppendSampleTest, AFullQueueHoldsWritersUntilItIsSampled) {
 }
 
 TEST_F(AppendSampleTest, ACancelledWriterNoLongerWaits) {
-  table().rate_limiter = {.min_size = 1, .samples_per_insert = 1, .slack = 50};
+  table().rate_limit = {.min_size = 1, .samples_per_insert = 1, .slack = 50};
   const int port = Start();
   TestWriter writer(port);
   ASSERT_TRUE(writer.Open());
