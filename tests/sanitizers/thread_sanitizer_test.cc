@@ -121,6 +121,25 @@ TEST_F(ThreadSanitizer, TakesAConditionEvaluatedByAnotherThreadForLocked) {
   waiter.join();
 }
 
+// A waiter that finds the mutex held leaves its condition, which lies on its stack, to the holder.
+TEST_F(ThreadSanitizer, TakesAConditionLeftToTheHolderForAnOrder) {
+  for (int round = 1; round <= 50; ++round) {
+    std::atomic<bool> about_to_wait{false};
+    mu_.Lock();
+    std::thread waiter([&] {
+      about_to_wait.store(true, std::memory_order_relaxed);
+      const auto reached = [&] { return value_ >= round; };
+      mu_.LockWhen(absl::Condition(&reached));
+      mu_.Unlock();
+    });
+    while (!about_to_wait.load(std::memory_order_relaxed)) std::this_thread::yield();
+    for (int i = 0; i < 100; ++i) std::this_thread::yield();  // it may have left it by then
+    ++value_;
+    mu_.Unlock();
+    waiter.join();
+  }
+}
+
 TEST_F(ThreadSanitizer, TakesACondVarForAnOrder) {
   absl::CondVar written;
   std::thread waiter([&] {

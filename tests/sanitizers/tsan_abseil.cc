@@ -51,10 +51,18 @@ auto Releasing(void* mutex, Object* object, Arguments&&... arguments) {
   return (object->*troupe::Next<kMember>())(std::forward<Arguments>(arguments)...);
 }
 
+// The same for one that begins and ends with `mutex`.
 template <auto kMember, typename Object, typename... Arguments>
 auto Waiting(void* mutex, Object* object, Arguments&&... arguments) {
   __tsan_release(mutex);
   return Acquiring<kMember>(mutex, object, std::forward<Arguments>(arguments)...);
+}
+
+// Acquiring with a condition, which may be handed to a thread that holds the mutex already.
+template <auto kMember, typename... Arguments>
+auto AcquiringWhen(Mutex* mutex, const Condition& condition, Arguments&&... arguments) {
+  __tsan_release(const_cast<Condition*>(&condition));
+  return Acquiring<kMember>(mutex, mutex, condition, std::forward<Arguments>(arguments)...);
 }
 
 }  // namespace
@@ -63,6 +71,7 @@ bool Condition::Eval() const {
   void* const mutex = evaluated_mutex;
   if (mutex == nullptr) return (this->*troupe::Next<&Condition::Eval>())();
   __tsan_acquire(mutex);
+  __tsan_acquire(const_cast<Condition*>(this));
   const bool holds = (this->*troupe::Next<&Condition::Eval>())();
   __tsan_release(mutex);
   return holds;
@@ -77,22 +86,22 @@ bool Mutex::TryLock() { return Acquiring<&Mutex::TryLock>(this, this); }
 bool Mutex::ReaderTryLock() { return Acquiring<&Mutex::ReaderTryLock>(this, this); }
 
 void Mutex::LockWhen(const Condition& condition) {
-  Acquiring<&Mutex::LockWhen>(this, this, condition);
+  AcquiringWhen<&Mutex::LockWhen>(this, condition);
 }
 bool Mutex::LockWhenWithTimeout(const Condition& condition, Duration timeout) {
-  return Acquiring<&Mutex::LockWhenWithTimeout>(this, this, condition, timeout);
+  return AcquiringWhen<&Mutex::LockWhenWithTimeout>(this, condition, timeout);
 }
 bool Mutex::LockWhenWithDeadline(const Condition& condition, Time deadline) {
-  return Acquiring<&Mutex::LockWhenWithDeadline>(this, this, condition, deadline);
+  return AcquiringWhen<&Mutex::LockWhenWithDeadline>(this, condition, deadline);
 }
 void Mutex::ReaderLockWhen(const Condition& condition) {
-  Acquiring<&Mutex::ReaderLockWhen>(this, this, condition);
+  AcquiringWhen<&Mutex::ReaderLockWhen>(this, condition);
 }
 bool Mutex::ReaderLockWhenWithTimeout(const Condition& condition, Duration timeout) {
-  return Acquiring<&Mutex::ReaderLockWhenWithTimeout>(this, this, condition, timeout);
+  return AcquiringWhen<&Mutex::ReaderLockWhenWithTimeout>(this, condition, timeout);
 }
 bool Mutex::ReaderLockWhenWithDeadline(const Condition& condition, Time deadline) {
-  return Acquiring<&Mutex::ReaderLockWhenWithDeadline>(this, this, condition, deadline);
+  return AcquiringWhen<&Mutex::ReaderLockWhenWithDeadline>(this, condition, deadline);
 }
 
 void Mutex::Await(const Condition& condition) { Waiting<&Mutex::Await>(this, this, condition); }
