@@ -114,7 +114,7 @@ class Table final {
   void Forget(const WaiterPtr& waiter) ABSL_LOCKS_EXCLUDED(mu_);
   // An answer without windows.
   void FillCounts(SampleBatch* batch) const ABSL_LOCKS_EXCLUDED(mu_);
-  // What a learner knows of the other shards.
+  // What a learner knows of the other shards; its newest word counts.
   void NoteOthers(uint64_t inserted, uint64_t preloaded, uint64_t sampled) ABSL_LOCKS_EXCLUDED(mu_);
   // Size of one window; 0 before there is a log. Unit: bytes.
   uint64_t window_bytes() const ABSL_LOCKS_EXCLUDED(mu_);
@@ -150,6 +150,8 @@ class Table final {
   // Takes this shard's part of what the union may still insert.
   void TakeShare() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   LimiterCounts CountsOfAll() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // The most windows that can be drawn now.
+  int64_t Available() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   std::string WhyWaits(const SampleQuery& query) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool Admits(const SampleQuery& query) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void WakeAdmitted() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

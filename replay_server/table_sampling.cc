@@ -22,7 +22,20 @@ LimiterCounts Table::CountsOfAll() const {
   counts.inserted += counts.inserted_here;
   counts.preloaded += log_->counts().preloaded;
   counts.sampled += log_->counts().sampled;
+  const auto lacks_windows = [&](const WaiterPtr& sampler) {
+    mu_.AssertHeld();
+    const uint64_t wanted = sampler->query.num_windows;
+    return static_cast<int64_t>(wanted) > Available() && limiter_.SampleFits(wanted, counts);
+  };
+  counts.starved_here =
+      Available() == 0 || std::any_of(samplers_.begin(), samplers_.end(), lacks_windows);
   return counts;
+}
+
+int64_t Table::Available() const {
+  const int64_t available = selector_->MaxBatch();
+  return options_.max_times_sampled == 0 ? available
+                                         : std::min(available, static_cast<int64_t>(draws_left_));
 }
 
 void Table::TakeShare() {
@@ -35,27 +48,23 @@ std::string Table::WhyWaits(const SampleQuery& query) const {
   if (log_ == nullptr) return "the first actor: there are no rows yet";
   if (query.num_windows == 0) {
     if (log_->counts().inserted > query.inserted_above) return "";
+    const std::string limit = limiter_.WhySampleWaits(1, CountsOfAll());
     return absl::StrCat("more than ", query.inserted_above, " windows inserted; there are ",
-                        log_->counts().inserted);
+                        log_->counts().inserted, limit.empty() ? "" : "; no sample fits, ", limit);
   }
   if (std::string why = limiter_.WhySampleWaits(query.num_windows, CountsOfAll()); !why.empty()) {
     return why;
   }
-  const auto wanted = static_cast<int64_t>(query.num_windows);
-  const int64_t available =
-      options_.max_times_sampled == 0
-          ? selector_->MaxBatch()
-          : std::min(selector_->MaxBatch(), static_cast<int64_t>(draws_left_));
-  if (wanted <= available) return "";
-  return absl::StrCat("windows: ", wanted, " wanted, ", available, " selectable on this shard");
+  if (static_cast<int64_t>(query.num_windows) <= Available()) return "";
+  return absl::StrCat("windows: ", query.num_windows, " wanted, ", Available(),
+                      " selectable on this shard; inserts here free it, and nothing limits them");
 }
 
 bool Table::Admits(const SampleQuery& query) const {
   if (log_ == nullptr) return false;
   if (query.num_windows == 0) return log_->counts().inserted > query.inserted_above;
-  const auto wanted = static_cast<int64_t>(query.num_windows);
-  return limiter_.SampleFits(query.num_windows, CountsOfAll()) && wanted <= selector_->MaxBatch() &&
-         (options_.max_times_sampled == 0 || query.num_windows <= draws_left_);
+  return static_cast<int64_t>(query.num_windows) <= Available() &&
+         limiter_.SampleFits(query.num_windows, CountsOfAll());
 }
 
 // Counts one more sampling of a window; false if it has had its number already.
@@ -112,6 +121,7 @@ bool Table::SampleOrWait(const SampleQuery& query, const WaiterPtr& sampler, Sam
     sampler->query = query;
     if (!sampler->since.has_value()) sampler->since = std::chrono::steady_clock::now();
     samplers_.push_back(sampler);
+    WakeAdmitted();  // writers, if it waits for windows
     return false;
   }
   sampler->since.reset();
@@ -177,9 +187,10 @@ void Table::FillCountsLocked(SampleBatch* batch) const {
 
 void Table::NoteOthers(uint64_t inserted, uint64_t preloaded, uint64_t sampled) {
   absl::MutexLock lock(&mu_);
-  others_inserted_ = std::max(others_inserted_, inserted);
-  others_preloaded_ = std::max(others_preloaded_, preloaded);
-  others_sampled_ = std::max(others_sampled_, sampled);
+  // They may shrink: a shard that was replaced by an empty one takes its counts along.
+  others_inserted_ = inserted;
+  others_preloaded_ = preloaded;
+  others_sampled_ = sampled;
   TakeShare();
   WakeAdmitted();
 }
@@ -218,8 +229,12 @@ proto::TableDescription Table::Describe() const {
   description.set_writers_wait_for(
       DescribeWaiters(writers_, "writing", limiter_.WhyWritersWait(CountsOfAll())));
   if (!samplers_.empty()) {
+    const auto drawing =
+        std::find_if(samplers_.begin(), samplers_.end(),
+                     [](const WaiterPtr& sampler) { return sampler->query.num_windows > 0; });
+    const WaiterPtr& told = drawing == samplers_.end() ? samplers_.front() : *drawing;
     description.set_samplers_wait_for(
-        DescribeWaiters(samplers_, "sampling", WhyWaits(samplers_.front()->query)));
+        DescribeWaiters(samplers_, "sampling", WhyWaits(told->query)));
   }
   if (log_ == nullptr) return description;
   const LogCounts& counts = log_->counts();

@@ -16,7 +16,7 @@ namespace {
 // What must not happen is given this long to happen.
 constexpr absl::Duration kAWhile = absl::Milliseconds(100);
 // One sample an insert: the 53rd row, which ends the 52nd window, is one too many.
-constexpr RateLimiterOptions kLimiter = {.min_size = 1, .samples_per_insert = 1, .slack = 50};
+constexpr RateLimit kLimiter = {.min_size = 1, .samples_per_insert = 1, .slack = 50};
 
 absl::Time Soon() { return absl::Now() + absl::Minutes(2); }
 
@@ -26,7 +26,7 @@ class HeldBackTest : public ::testing::Test {
     TableOptions table;
     table.name = "replay";
     table.capacity_rows = 1024;
-    table.rate_limiter = kLimiter;
+    table.rate_limit = kLimiter;
     ShardOptions options;
     options.data_dir = dir_.File("data");
     options.tables.push_back(table);
