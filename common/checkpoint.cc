@@ -12,7 +12,7 @@
 #include <sstream>
 #include <utility>
 
-#include "absl/strings/numbers.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -110,7 +110,7 @@ std::vector<fs::path> List(const fs::path& directory) {
   for (fs::directory_iterator entry(directory, error), end; !error && entry != end;
        entry.increment(error)) {
     const std::string name = entry->path().filename();
-    const bool digits = std::all_of(name.begin(), name.end(), [](char c) { return isdigit(c); });
+    const bool digits = std::all_of(name.begin(), name.end(), absl::ascii_isdigit);
     if (digits && name.size() >= kNameDigits) folders.push_back(entry->path());
   }
   std::sort(folders.begin(), folders.end(), [](const fs::path& a, const fs::path& b) {
@@ -120,18 +120,32 @@ std::vector<fs::path> List(const fs::path& directory) {
   return folders;
 }
 
+// A number that the JSON library would otherwise make of whatever number is there.
+absl::Status ReadWhole(const std::string& name, const json& field, int64_t min, int64_t& value) {
+  const bool fits =
+      field.is_number_unsigned() ? field.get<uint64_t>() <= INT64_MAX : field.is_number_integer();
+  if (fits) value = field.get<int64_t>();
+  if (fits && value >= min) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat("'", name, "' is no whole number of at least ", min));
+}
+
 // Fills in counters and files as the marker says.  Exceptions of the JSON library end in Read.
 absl::Status ReadChecked(const fs::path& folder, const json& marker, Checkpoint& checkpoint) {
-  checkpoint.updates = marker.at("updates").get<int64_t>();
-  checkpoint.counters = marker.at("counters").get<std::map<std::string, int64_t>>();
+  absl::Status status = ReadWhole("updates", marker.at("updates"), 0, checkpoint.updates);
+  const json& counters = marker.at("counters");
+  if (!counters.is_object()) return absl::DataLossError("'counters' is no JSON object");
+  for (const auto& [name, value] : counters.items()) {
+    status.Update(ReadWhole(name, value, INT64_MIN, checkpoint.counters[name]));
+  }
+  if (!status.ok()) return status;
   for (const auto& [name, entry] : marker.at("files").items()) {
     if (name.find('/') != std::string::npos) {
       return absl::DataLossError(absl::StrCat("'", name, "' is no file name"));
     }
     absl::StatusOr<std::string> contents = ReadFile(folder / name);
     if (!contents.ok()) return contents.status();
-    if (contents->size() != entry.at("size").get<uint64_t>() ||
-        Crc32c(0, contents->data(), contents->size()) != entry.at("crc32c").get<uint32_t>()) {
+    if (entry.at("size") != contents->size() ||
+        entry.at("crc32c") != Crc32c(0, contents->data(), contents->size())) {
       return absl::DataLossError(absl::StrCat("the digest of ", (folder / name).string(), " (",
                                               contents->size(), " bytes) does not match"));
     }

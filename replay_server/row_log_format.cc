@@ -18,6 +18,8 @@ constexpr uint64_t kMaxMetadataBytes = uint64_t{1} << 28;
 constexpr uint64_t kMaxStrideBytes = uint64_t{1} << 28;
 constexpr uint64_t kMaxBlocks = uint64_t{1} << 31;
 constexpr uint64_t kMaxRowsBytes = uint64_t{1} << 50;
+// Of generations and rows: no writer comes near it, and sums of such numbers do not wrap.
+constexpr uint64_t kMaxNumber = uint64_t{1} << 57;
 
 uint64_t RoundUpToPart(uint64_t bytes) {
   return (bytes + kPartBytes - 1) / kPartBytes * kPartBytes;
@@ -184,7 +186,8 @@ BlockContents VerifyBlock(const BlockHeader& header, uint64_t block_index,
                           const LogGeometry& geometry, const uint8_t* rows) {
   BlockContents contents;
   if (IsUnused(header)) return contents;
-  const bool in_place = (header.generation - 1) % geometry.num_blocks == block_index;
+  const bool in_place = header.generation <= kMaxNumber && header.first_row <= kMaxNumber &&
+                        (header.generation - 1) % geometry.num_blocks == block_index;
   CommitSlot slots[kCommitSlots];
   std::copy(std::begin(header.slots), std::end(header.slots), slots);
   std::sort(std::begin(slots), std::end(slots),

@@ -30,14 +30,14 @@ constexpr uint32_t kRunRowsTag = Tag(proto::RowRun::kRowsFieldNumber, kBytes);
 
 // The next length-delimited field where it lies.  False: it is cut off.
 bool ReadView(CodedInputStream* in, absl::string_view* view) {
-  uint32_t size_bytes;
-  if (!in->ReadVarint32(&size_bytes)) return false;
+  int size_bytes;
+  if (!in->ReadVarintSizeAsInt(&size_bytes)) return false;
   const void* data = "";
   int available = 0;
   if (size_bytes > 0 && !in->GetDirectBufferPointer(&data, &available)) return false;
-  if (static_cast<uint32_t>(available) < size_bytes) return false;
+  if (available < size_bytes) return false;
   *view = absl::string_view(static_cast<const char*>(data), size_bytes);
-  return in->Skip(static_cast<int>(size_bytes));
+  return in->Skip(size_bytes);
 }
 
 // As generated code does: of a field that is there twice the last counts, unknown ones are skipped.

@@ -235,6 +235,12 @@ void AddRowLogs(const Corpus& corpus) {
     bytes += kZero + "\x40" + std::string(1, check);
     corpus.Add("row_log", absl::StrCat("fitted_", static_cast<int>(check)), bytes);
   }
+  // The first row, or the generation, of a block so large that sums with it wrap.
+  const std::string largest(7, '\xff');
+  corpus.Add("row_log", "far_first_row",
+             absl::StrCat("H\x23\x02\x08", kZero, "\xc0", largest, kZero));
+  corpus.Add("row_log", "far_generation",
+             absl::StrCat("H\x23\x02\x10", kZero, "\xfd", largest, kZero));
 }
 
 // Rows as append_request_fuzz and calls_fuzz have them: one FLOAT64 column.
@@ -277,6 +283,7 @@ void AddAppendRequests(const Corpus& corpus) {
   corpus.Add("append_request", "two_runs", request.SerializeAsString());
   request.mutable_runs(1)->set_first_row(~uint64_t{0});
   corpus.Add("append_request", "far_row", request.SerializeAsString());
+  corpus.Add("append_request", "length_of_4_gib", "\x12\x80\x80\x80\x80\x10");
 }
 
 // The method's number in calls_fuzz.cc, then the messages.

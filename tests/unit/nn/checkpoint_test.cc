@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <sstream>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -82,6 +83,20 @@ TEST_F(CheckpointTest, AHalfWrittenFolderIsNoCheckpoint) {
   EXPECT_EQ(Newest()->checkpoint.updates, 1);
   EXPECT_TRUE(Write(2).ok());
   EXPECT_EQ(Newest()->checkpoint.updates, 2);
+}
+
+TEST_F(CheckpointTest, NumbersOfUpdatesThatAreNoneAreRefused) {
+  for (const char* number : {"-1", "1.5", "1e300", "18446744073709551615", "\"1\"", "null"}) {
+    ASSERT_TRUE(Write(1).ok());
+    const fs::path marker = path_ / "000000000001" / "checkpoint.json";
+    std::stringstream text;
+    text << std::ifstream(marker).rdbuf();
+    const std::string before = "\"updates\": 1";
+    std::string changed = text.str();
+    changed.replace(changed.find(before), before.size(), std::string("\"updates\": ") + number);
+    std::ofstream(marker) << changed;
+    EXPECT_EQ(Newest().status().code(), absl::StatusCode::kDataLoss) << number;
+  }
 }
 
 TEST_F(CheckpointTest, AnUnwritableDirectoryIsNamed) {
