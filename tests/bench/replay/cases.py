@@ -10,8 +10,8 @@ from shard import STRIDE_BYTES, Shard, memory_bytes, run_load
 BATCH = 256
 ROW_ID_BYTES = 12  # a window's id and probability in a reply
 TRANSPORT = "gRPC C++ alone, equal messages"
-# Of the config's table; see EffectiveTable in common/config.cc.
-MAX_MESSAGE_ROWS = 65536 // STRIDE_BYTES["half_cheetah"]
+# Under a rate limiter: rows are admitted by the message, so its size is the limiter's precision.
+LIMITED_MESSAGE_ROWS = 64
 
 
 @dataclasses.dataclass
@@ -77,6 +77,8 @@ def ack(bench):
     pace = 100000
     for level in ("PROCESS", "DISK"):
         with bench.shard(replay_server__ack=level) as shard:
+            if shard.describe()["ack_level"] != level.lower():
+                raise RuntimeError(f"the shard does not ack at level {level}")
             results = bench.rounds.in_turns(
                 {0: lambda: bench.load(shard, "append", rows_per_second=pace)})[0]
         for quantile in ("p50", "p99"):
@@ -174,15 +176,15 @@ def mixed(bench):
     """Both at once, samples per insert held: how far the counts drift from the ratio."""
     alone = mixed_alone(bench)["sample"]
     for ratio in (8, 32, 256):
-        slack = 2 * BATCH + 64 * ratio
-        # Rows are admitted by the message.
-        allowed = slack + ratio * MAX_MESSAGE_ROWS
+        slack = 2 * BATCH + 64 * ratio  # as common/config.cc has it
+        allowed = slack + ratio * LIMITED_MESSAGE_ROWS
         with bench.shard(tables__rate_limiter__samples_per_insert=ratio,
                          tables__rate_limiter__min_size=bench.rows,
                          tables__rate_limiter__slack=slack) as shard:
             shard.fill(bench.rows)  # a little less than min_size windows, so nothing waits yet
             results = bench.rounds.in_turns({0: lambda: bench.load(
-                shard, "both", samples_per_insert=ratio, min_size=bench.rows)})[0]
+                shard, "both", samples_per_insert=ratio, min_size=bench.rows,
+                message_bytes=LIMITED_MESSAGE_ROWS * STRIDE_BYTES["half_cheetah"])})[0]
         for run, sample in zip(results, alone):
             run["ratio"] = run["windows_per_second"] / max(1, run["rows_per_second"])
             run["share"] = run["windows_per_second"] / sample["windows_per_second"]
@@ -207,7 +209,7 @@ def memory(bench):
         with bench.shard(tables__selector=selector.upper()) as shard:
             shard.fill(bench.rows + bench.rows // 10)
             bench.load(shard, "sample")
-            used = [{"bytes": memory_bytes(shard.pid) / bench.rows}]
+            used = [{"bytes": memory_bytes(shard.pid) / int(shard.table()["rows"])}]
         bench.lines.write("memory", f"half_cheetah/{bench.rows:.0e}_rows/{selector}".replace(
             "e+0", "e"), "bytes/row", used, "bytes", REVERB, peer,
                           row_bytes=row, allowed=1.05 * row + 60e6 / bench.rows)
@@ -221,10 +223,14 @@ def restart(bench):
         peer = [{"seconds": start, "written": written}]
 
     def again(shard):
+        before = shard.table()
         shard.kill()
         seconds = shard.start()
         shard.load("sample", seconds=0.1, warm_up_seconds=0)  # fails if a window is wrong
-        return {"seconds": seconds}
+        after = shard.table()
+        if after["rows"] != before["rows"] or after["corrupt_blocks"] != "0":
+            raise RuntimeError(f"{before} became {after}")
+        return {"seconds": seconds, "rows": int(after["rows"])}
 
     for rows in (bench.rows, 10 * bench.rows):
         with bench.shard(tables__capacity_rows=rows) as shard:

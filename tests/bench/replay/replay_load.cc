@@ -21,12 +21,14 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "common/channel.h"
+#include "google/protobuf/util/json_util.h"
 #include "nlohmann/json.hpp"
+#include "proto/replay.grpc.pb.h"
 #include "tests/bench/replay/report.h"
 
 ABSL_FLAG(std::string, mode, "append",
           "append; sample; both; fill: append --rows rows and stop; follow: until the client has "
-          "all that the shard holds; transport: bare gRPC to a "
+          "all that the shard holds; describe: what the shard says; transport: bare gRPC to a "
           "process of its own, messages of --message_bytes out and --reply_bytes back");
 ABSL_FLAG(std::string, target, "127.0.0.1:7001", "host:port of the shard");
 ABSL_FLAG(int, server_pid, 0, "the shard's process, for its CPU time; 0: not measured");
@@ -160,6 +162,25 @@ void Pass(const Load& load, double seconds) {
   }
 }
 
+// The shard's DescribeReply in protobuf's JSON, with the names of the .proto.
+absl::StatusOr<Json> Describe() {
+  auto channel = MakeChannel(absl::GetFlag(FLAGS_target), true);
+  if (!channel.ok()) return channel.status();
+  grpc::ClientContext context;
+  proto::DescribeReply reply;
+  const grpc::Status status =
+      proto::Replay::NewStub(*channel)->Describe(&context, proto::DescribeRequest(), &reply);
+  if (!status.ok()) return FromGrpc(status, "shard", absl::GetFlag(FLAGS_target));
+  google::protobuf::util::JsonPrintOptions options;
+  options.always_print_primitive_fields = true;
+  options.preserve_proto_field_names = true;
+  std::string text;
+  if (!google::protobuf::util::MessageToJsonString(reply, &text, options).ok()) {
+    return absl::InternalError("the shard's description cannot be written as JSON");
+  }
+  return Json::parse(text);
+}
+
 // The first call that did not end as asked.
 absl::Status AwaitAll(const Load& load, grpc::StatusCode expected) {
   absl::Status result;
@@ -200,11 +221,12 @@ absl::StatusOr<Json> RunForSeconds(const Load& load, Measuring* measuring, pid_t
 }
 
 absl::StatusOr<Json> Run() {
+  const std::string mode = absl::GetFlag(FLAGS_mode);
+  if (mode == "describe") return Describe();
   Measuring measuring = false;
   pid_t server = absl::GetFlag(FLAGS_server_pid);
   Load load;
   if (absl::Status made = MakeLoad(&measuring, &load, &server); !made.ok()) return made;
-  const std::string mode = absl::GetFlag(FLAGS_mode);
   const bool has_end = mode == "fill" || mode == "follow";
   return has_end ? RunToEnd(load, &measuring, server) : RunForSeconds(load, &measuring, server);
 }

@@ -76,6 +76,13 @@ class Shard:
         subprocess.run([command[4], "--health", f"--listen={self._target}"], check=True)
         return seconds
 
+    def describe(self):
+        """The DescribeReply; its 64-bit numbers are strings, as protobuf has it in JSON."""
+        return run_load(self._bin, mode="describe", target=self._target)
+
+    def table(self):
+        return self.describe()["tables"][0]
+
     def kill(self):
         self._process.kill()
         self._process.wait()
