@@ -40,7 +40,7 @@ class ServerProcess final {
                                           "--set",
                                           "learner.sac.random_steps=1",
                                           "--set",
-                                          "tables.rate_limit.samples_per_insert=0"};
+                                          "tables.rate_limiter.samples_per_insert=0"};
     std::vector<char*> argv;
     for (std::string& argument : arguments) argv.push_back(argument.data());
     argv.push_back(nullptr);
