@@ -19,6 +19,12 @@ constexpr size_t kOneReadBytes = 1024;
 int Connect(int port) {
   const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   Require(fd >= 0, "no socket");
+  // Each address of ours has ports for some ten thousand connections a minute only.
+  static uint32_t connections = 0;
+  sockaddr_in source = {};
+  source.sin_family = AF_INET;
+  source.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + connections++ / 1024 % 65536);
+  Require(bind(fd, reinterpret_cast<sockaddr*>(&source), sizeof(source)) == 0, "no port");
   sockaddr_in address = {};
   address.sin_family = AF_INET;
   address.sin_port = htons(static_cast<uint16_t>(port));
@@ -30,9 +36,6 @@ int Connect(int port) {
 
 std::string Ask(int port, absl::string_view request) {
   const int fd = Connect(port);
-  // A reset at the end, so that no port waits for stragglers.
-  const linger at_once = {.l_onoff = 1, .l_linger = 0};
-  setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
   if (!request.empty()) send(fd, request.data(), request.size(), MSG_NOSIGNAL);
   shutdown(fd, SHUT_WR);
   std::string answer;
