@@ -43,6 +43,8 @@ void RowWriter::Impl::StartCall(size_t shard) {
   open.set_run(options_.run);
   open.set_table(options_.table);
   *open.mutable_layout() = layout_;
+  open.set_max_message_bytes(options_.message_bytes + stride_bytes_ +
+                             kRunOverheadBytes * options_.num_envs);
   for (const uint64_t id : lane.rows.LiveStreams()) open.add_streams(id);
   lane.writing = true;
   lane.fault = absl::OkStatus();

@@ -8,16 +8,13 @@
 #include "absl/strings/strip.h"
 #include "common/config.h"
 #include "common/config_checks.h"
+#include "common/layout.h"
 #include "common/nearest.h"
 
 namespace troupe {
 namespace {
 
 using Faults = std::vector<std::string>;
-
-// The most that protobuf adds to the rows of one environment in a message, a RowRun: its own tag
-// and length (6), the stream (9), the number of the first row (11), tag and length of the rows (6).
-constexpr int64_t kRunOverheadBytes = 32;
 
 bool IsHostPort(absl::string_view address) {
   const size_t colon = address.rfind(':');

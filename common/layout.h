@@ -65,6 +65,10 @@ class Layout final {
   int64_t stride_bytes_ = 0;
 };
 
+// The most that protobuf adds to the rows of one environment in a message, a RowRun: its own tag
+// and length (6), the stream (9), the number of the first row (11), tag and length of the rows (6).
+inline constexpr int64_t kRunOverheadBytes = 32;
+
 // Size of one element. Unit: bytes.
 int64_t ElementBytes(proto::DType dtype);
 

@@ -15,6 +15,8 @@ constexpr int kMaxStreamsAsked = 65536;
 // With more streams waiting for their ack than this, nothing is read until the writer has read
 // its replies.
 constexpr size_t kMaxAcksWaiting = 65536;
+// What is set aside for a call that does not say how large its messages are.
+constexpr uint64_t kUndeclaredMessageBytes = 256 << 10;
 
 }  // namespace
 
@@ -35,6 +37,11 @@ void AppendCall::OnReadDone(bool ok) {
 }
 
 absl::Status AppendCall::HandleMessage() {
+  if (table_ != nullptr && request_bytes_.Length() > max_message_bytes_) {
+    return absl::ResourceExhaustedError(absl::StrCat("a message of ", request_bytes_.Length(),
+                                                     " bytes; this call was opened with ",
+                                                     "max_message_bytes ", max_message_bytes_));
+  }
   absl::Status status = request_.Parse(&request_bytes_);
   if (status.ok()) status = table_ == nullptr ? HandleOpen() : HandleRows();
   request_.Clear();
@@ -55,6 +62,7 @@ absl::Status AppendCall::HandleOpen() {
   absl::StatusOr<Table*> table = shard_->FindTable(open.table());
   if (!table.ok()) return table.status();
   if (absl::Status status = shard_->ClaimRun(open.run()); !status.ok()) return status;
+  if (absl::Status status = TakeBudget(open.max_message_bytes()); !status.ok()) return status;
   if (absl::Status status = (*table)->Open(open.run(), *layout); !status.ok()) return status;
   table_ = *table;
   table_->CountAppendCall(1);
@@ -63,6 +71,18 @@ absl::Status AppendCall::HandleOpen() {
   for (proto::StreamAck& ack : table_->Held(open.streams())) *reply_.add_acks() = std::move(ack);
   reply_.set_window_bytes(shard_->options().append_window_bytes);
   Write(reply_);
+  return absl::OkStatus();
+}
+
+absl::Status AppendCall::TakeBudget(uint64_t declared_bytes) {
+  const uint64_t bytes = declared_bytes > 0 ? declared_bytes : kUndeclaredMessageBytes;
+  MessageBudget& budget = shard_->budget();
+  if (!budget.Take(bytes)) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "no room for another writer with messages of ", bytes, " bytes: ", budget.taken_bytes(),
+        " of replay_server.message_budget_bytes ", budget.size_bytes(), " are taken"));
+  }
+  max_message_bytes_ = bytes;
   return absl::OkStatus();
 }
 
@@ -81,7 +101,12 @@ absl::Status AppendCall::HandleRows() {
 
 void AppendCall::ReadNext() {
   if (!read_due_ || waiting_ || ending_.has_value() || acks_.size() > kMaxAcksWaiting) return;
-  waiting_ = !preload_ && !table_->AdmitWriterOrWait(waiter_);
+  const Admission admission = preload_ ? Admission::kAdmitted : table_->AdmitWriterOrWait(waiter_);
+  held_back_ = admission == Admission::kHeldBack;
+  waiting_ = admission != Admission::kAdmitted;
+  if (admission == Admission::kNotItsTurn) {
+    timer_ = shard_->scheduler().After(absl::FromChrono(Turns::kQuiet), waiter_->wake);
+  }
   if (waiting_) return;
   read_due_ = false;
   StartRead(&request_bytes_);
@@ -89,7 +114,7 @@ void AppendCall::ReadNext() {
 
 void AppendCall::Wake() {
   absl::MutexLock lock(&mu_);
-  waiting_ = false;
+  StopWaiting();
   ReadNext();
   WriteNext();
 }
@@ -102,10 +127,10 @@ void AppendCall::Write(const proto::AppendReply& reply) {
 
 void AppendCall::WriteNext() {
   if (writing_ || finished_) return;
-  if (!acks_.empty() || (waiting_ != told_to_wait_ && !ending_.has_value())) {
+  if (!acks_.empty() || (held_back_ != told_to_wait_ && !ending_.has_value())) {
     reply_.Clear();
-    reply_.set_held_back(waiting_);
-    told_to_wait_ = waiting_;
+    reply_.set_held_back(held_back_);
+    told_to_wait_ = held_back_;
     for (const auto& [stream, held_rows] : acks_) {
       proto::StreamAck* ack = reply_.add_acks();
       ack->set_stream(stream);
@@ -129,7 +154,18 @@ void AppendCall::OnWriteDone(bool ok) {
   WriteNext();
 }
 
+void AppendCall::StopWaiting() {
+  if (timer_ != 0) {
+    shard_->scheduler().Cancel(timer_);
+    table_->Forget(waiter_);  // it may be the timer that has come
+  }
+  timer_ = 0;
+  waiting_ = false;
+}
+
 void AppendCall::Leave() {
+  StopWaiting();
+  shard_->budget().Return(max_message_bytes_);
   if (table_ == nullptr) return;
   table_->Forget(waiter_);
   table_->CountAppendCall(-1);

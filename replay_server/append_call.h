@@ -38,10 +38,12 @@ class AppendCall final
 
   absl::Status HandleMessage() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status HandleOpen() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status TakeBudget(uint64_t declared_bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status HandleRows() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Each starts what is due and allowed, if anything.
   void ReadNext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void WriteNext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void StopWaiting() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Write(const proto::AppendReply& reply) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   grpc::ByteBuffer request_bytes_;  // gRPC's while a read is under way
@@ -49,9 +51,12 @@ class AppendCall final
   AppendMessage request_ ABSL_GUARDED_BY(mu_);
   proto::AppendReply reply_ ABSL_GUARDED_BY(mu_);  // scratch
   bool preload_ ABSL_GUARDED_BY(mu_) = false;
+  uint64_t max_message_bytes_ ABSL_GUARDED_BY(mu_) = 0;                // taken of the budget
   absl::flat_hash_map<uint64_t, uint64_t> acks_ ABSL_GUARDED_BY(mu_);  // not yet written
-  bool read_due_ ABSL_GUARDED_BY(mu_) = false;  // the last message is dealt with
-  bool waiting_ ABSL_GUARDED_BY(mu_) = false;   // for the rate limiter
+  bool read_due_ ABSL_GUARDED_BY(mu_) = false;         // the last message is dealt with
+  bool waiting_ ABSL_GUARDED_BY(mu_) = false;          // for the table's word
+  Scheduler::TimerId timer_ ABSL_GUARDED_BY(mu_) = 0;  // if it is not its turn
+  bool held_back_ ABSL_GUARDED_BY(mu_) = false;
   bool told_to_wait_ ABSL_GUARDED_BY(mu_) = false;
 };
 

@@ -64,6 +64,7 @@ absl::StatusOr<ShardOptions> MakeShardOptions(const proto::Config& config) {
   options.max_snapshot_bytes = config.replay_server().max_snapshot_bytes();
   options.max_streams = config.replay_server().max_streams();
   options.append_window_bytes = config.replay_server().append_window_bytes();
+  options.message_budget_bytes = config.replay_server().message_budget_bytes();
   for (const proto::Table& table : config.tables()) {
     absl::StatusOr<TableOptions> table_options = MakeTableOptions(config, table.name());
     if (!table_options.ok()) return table_options.status();

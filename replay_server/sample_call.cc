@@ -1,5 +1,6 @@
 #include "replay_server/sample_call.h"
 
+#include <algorithm>
 #include <memory>
 
 #include "absl/strings/str_cat.h"
@@ -11,6 +12,8 @@ namespace {
 constexpr uint32_t kMaxTimeoutMs = 60000;
 constexpr uint32_t kMaxWindows = 1 << 24;
 constexpr uint64_t kMaxReplyBytes = uint64_t{1} << 30;
+// A row id and a probability.
+constexpr uint64_t kBytesBesideWindow = 12;
 // Requests that wait on one call; more are left unread.
 constexpr size_t kMaxQueued = 1024;
 
@@ -79,21 +82,32 @@ void SampleCall::ReadNext() {
   StartRead(&request_bytes_);
 }
 
-absl::Status SampleCall::CheckReplySize(const SampleQuery& query) const {
-  const uint64_t window_bytes = table_->window_bytes();
-  if (window_bytes == 0 || query.num_windows <= kMaxReplyBytes / window_bytes) {
-    return absl::OkStatus();
-  }
-  return absl::ResourceExhaustedError(absl::StrCat(query.num_windows, " windows of ", window_bytes,
-                                                   " bytes do not fit into a reply of ",
-                                                   kMaxReplyBytes, " bytes"));
+absl::StatusOr<uint64_t> SampleCall::ReplyBytes(const SampleQuery& query) const {
+  const uint64_t window_bytes = table_->window_bytes() + kBytesBesideWindow;
+  const uint64_t most = std::min(kMaxReplyBytes, shard_->budget().size_bytes() / 4);
+  if (query.num_windows <= most / window_bytes) return query.num_windows * window_bytes;
+  return absl::ResourceExhaustedError(
+      absl::StrCat(query.num_windows, " windows of ", table_->window_bytes(),
+                   " bytes do not fit into a reply of ", most,
+                   " bytes, a quarter of replay_server.message_budget_bytes or 1 GiB"));
+}
+
+void SampleCall::ReturnBudget() {
+  if (taken_bytes_ > 0) shard_->budget().Return(taken_bytes_);
+  taken_bytes_ = 0;
 }
 
 void SampleCall::AnswerNext() {
   if (writing_ || waiting_ || queue_.empty() || ending_.has_value()) return;
   const Request& head = queue_.front();
-  if (absl::Status status = CheckReplySize(head.query); !status.ok()) return End(status);
-  if (table_->SampleOrWait(head.query, waiter_, &batch_)) return Reply();
+  const absl::StatusOr<uint64_t> reply_bytes = ReplyBytes(head.query);
+  if (!reply_bytes.ok()) return End(reply_bytes.status());
+  const bool has_memory = shard_->budget().TakeOrWait(*reply_bytes, waiter_);
+  if (has_memory) {
+    taken_bytes_ = *reply_bytes;
+    if (table_->SampleOrWait(head.query, waiter_, &batch_)) return Reply();
+    ReturnBudget();
+  }
   const Clock::duration left = head.deadline - Clock::now();
   if (left <= Clock::duration::zero()) {
     table_->Forget(waiter_);
@@ -114,6 +128,7 @@ void SampleCall::Reply() {
 }
 
 void SampleCall::StopWaiting() {
+  shard_->budget().Forget(waiter_);
   waiting_ = false;
   if (timer_ != 0) shard_->scheduler().Cancel(timer_);
   timer_ = 0;
@@ -130,6 +145,7 @@ void SampleCall::Wake() {
 void SampleCall::OnWriteDone(bool ok) {
   absl::MutexLock lock(&mu_);
   writing_ = false;
+  ReturnBudget();
   if (!ok) return End(absl::CancelledError("the sampler is gone"));
   AnswerNext();
   ReadNext();
@@ -151,6 +167,7 @@ void SampleCall::Leave() {
     table_->CountSampleCall(-1);
   }
   StopWaiting();
+  ReturnBudget();
 }
 
 }  // namespace troupe

@@ -6,6 +6,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "grpcpp/support/byte_buffer.h"
 #include "grpcpp/support/server_callback.h"
@@ -47,7 +48,10 @@ class SampleCall final
   void ReadNext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Answers the head of the queue if it can be answered now, else sees that it is taken up again.
   void AnswerNext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  absl::Status CheckReplySize(const SampleQuery& query) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Bytes of the reply, at most; RESOURCE_EXHAUSTED: more than one reply may have.
+  absl::StatusOr<uint64_t> ReplyBytes(const SampleQuery& query) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void ReturnBudget() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Reply() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void StopWaiting() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
@@ -57,6 +61,7 @@ class SampleCall final
   SampleBatch batch_ ABSL_GUARDED_BY(mu_);             // scratch
   std::deque<Request> queue_ ABSL_GUARDED_BY(mu_);
   Scheduler::TimerId timer_ ABSL_GUARDED_BY(mu_) = 0;  // the deadline of the head, if it waits
+  uint64_t taken_bytes_ ABSL_GUARDED_BY(mu_) = 0;      // of the budget, for the head or its reply
   bool read_due_ ABSL_GUARDED_BY(mu_) = false;
   bool reads_done_ ABSL_GUARDED_BY(mu_) = false;
   bool waiting_ ABSL_GUARDED_BY(mu_) = false;

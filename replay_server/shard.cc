@@ -27,7 +27,8 @@ absl::Status CheckTableName(const std::string& name) {
 Shard::Shard(const ShardOptions& options)
     : options_(options),
       calls_(options.max_streams),
-      snapshots_(absl::StrCat(options.data_dir, "/snapshot")) {}
+      snapshots_(absl::StrCat(options.data_dir, "/snapshot")),
+      budget_(options.message_budget_bytes, &scheduler_) {}
 
 absl::Status Shard::Recover() {
   absl::StatusOr<DirectoryLock> directory_lock = DirectoryLock::Acquire(options_.data_dir);
@@ -121,6 +122,8 @@ proto::DescribeReply Shard::Describe() const {
   for (const std::unique_ptr<Table>& table : tables_) *reply.add_tables() = table->Describe();
   reply.set_snapshot_version(snapshots_.newest_version());
   reply.set_max_epoch(snapshots_.max_epoch());
+  reply.set_message_bytes(budget_.taken_bytes());
+  reply.set_message_budget_bytes(budget_.size_bytes());
   reply.set_ack_level("process");
   return reply;
 }

@@ -17,6 +17,7 @@
 #include "proto/replay.pb.h"
 #include "replay_server/calls.h"
 #include "replay_server/mapped_file.h"
+#include "replay_server/message_budget.h"
 #include "replay_server/scheduler.h"
 #include "replay_server/snapshot_store.h"
 #include "replay_server/table.h"
@@ -30,6 +31,7 @@ struct ShardOptions {
   int64_t max_snapshot_bytes = int64_t{1} << 30;
   int32_t max_streams = 4096;
   int64_t append_window_bytes = int64_t{4} << 20;
+  int64_t message_budget_bytes = int64_t{256} << 20;
   // Told how long each message of rows took to store; thread-safe; may be empty.
   std::function<void(absl::Duration)> observe_append = {};
 };
@@ -53,6 +55,7 @@ class Shard final {
   // Where snapshots are written, so that samplers do not wait for a disk.
   Scheduler& snapshot_writer() { return snapshot_writer_; }
   SnapshotStore& snapshots() { return snapshots_; }
+  MessageBudget& budget() { return budget_; }
 
   // UNAVAILABLE: recovering or draining.
   absl::Status CheckServing() const;
@@ -81,6 +84,7 @@ class Shard final {
   std::string run_ ABSL_GUARDED_BY(mu_);
   // Last, so that no task runs when the rest is destroyed.
   Scheduler scheduler_;
+  MessageBudget budget_;
   Scheduler snapshot_writer_;
 };
 

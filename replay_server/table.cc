@@ -216,6 +216,7 @@ absl::StatusOr<std::vector<proto::StreamAck>> Table::Append(absl::Span<const Row
     if (absl::Status status = CheckRuns(runs); !status.ok()) return status;
     for (const RowRunView& run : runs) {
       Store(run, newest_version, preload);
+      turns_.NoteRows(run.rows.size());
       if (streams.empty() || streams.back() != run.stream) streams.push_back(run.stream);
     }
     WakeAdmitted();

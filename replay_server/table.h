@@ -29,6 +29,7 @@
 #include "replay_server/sample_batch.h"
 #include "replay_server/scheduler.h"
 #include "replay_server/selectors/interface.h"
+#include "replay_server/turns.h"
 #include "replay_server/window_cutter.h"
 
 namespace troupe {
@@ -74,6 +75,13 @@ struct Waiter {
 };
 using WaiterPtr = std::shared_ptr<Waiter>;
 
+// May a writer write now?
+enum class Admission {
+  kAdmitted,
+  kHeldBack,    // by the rate limiter, for as long as it takes
+  kNotItsTurn,  // woken by the next batches; if none come, it asks again after Turns::kQuiet
+};
+
 // A row log, a window rule, a selector and a rate limiter.
 //
 // Thread-safe; nothing waits in here but for the mutex, which is never held while windows are
@@ -102,8 +110,8 @@ class Table final {
                                                        uint64_t newest_version, bool preload)
       ABSL_LOCKS_EXCLUDED(mu_);
 
-  // True: the writer may write; false: `writer` was told to wait.
-  bool AdmitWriterOrWait(const WaiterPtr& writer) ABSL_LOCKS_EXCLUDED(mu_);
+  // Unless the writer may write, it was told to wait.
+  Admission AdmitWriterOrWait(const WaiterPtr& writer) ABSL_LOCKS_EXCLUDED(mu_);
   // True: `batch` is filled; false: `sampler` was told to wait.
   bool SampleOrWait(const SampleQuery& query, const WaiterPtr& sampler, SampleBatch* batch)
       ABSL_LOCKS_EXCLUDED(mu_);
@@ -155,6 +163,8 @@ class Table final {
   std::string WhyWaits(const SampleQuery& query) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool Admits(const SampleQuery& query) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void WakeAdmitted() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void WakeWhoseTurnItIs(std::chrono::steady_clock::time_point now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   std::string DescribeWaiters(const std::list<WaiterPtr>& waiters, absl::string_view who,
                               const std::string& why) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
@@ -193,6 +203,8 @@ class Table final {
   std::array<float, kRowsPerBlock> first_priorities_ ABSL_GUARDED_BY(mu_);
   std::list<WaiterPtr> writers_ ABSL_GUARDED_BY(mu_);
   std::list<WaiterPtr> samplers_ ABSL_GUARDED_BY(mu_);
+  Turns turns_ ABSL_GUARDED_BY(mu_);
+  std::list<WaiterPtr> awaiting_turn_ ABSL_GUARDED_BY(mu_);  // writers
 };
 
 }  // namespace troupe

@@ -137,25 +137,38 @@ bool Table::SampleOrWait(const SampleQuery& query, const WaiterPtr& sampler, Sam
     log_->CommitCounts(counts);
     TakeShare();
     WakeAdmitted();
+    const auto now = std::chrono::steady_clock::now();
+    turns_.NoteWindows(batch->windows.size_bytes(), now);
+    WakeWhoseTurnItIs(now);
   }
   FillCountsLocked(batch);
   return true;
 }
 
-bool Table::AdmitWriterOrWait(const WaiterPtr& writer) {
+Admission Table::AdmitWriterOrWait(const WaiterPtr& writer) {
   absl::MutexLock lock(&mu_);
+  const auto now = std::chrono::steady_clock::now();
   if (limiter_.WritersMayWrite(CountsOfAll())) {
     writer->since.reset();
-    return true;
+    if (turns_.IsWriters(now)) return Admission::kAdmitted;
+    awaiting_turn_.push_back(writer);
+    return Admission::kNotItsTurn;
   }
-  if (!writer->since.has_value()) writer->since = std::chrono::steady_clock::now();
+  if (!writer->since.has_value()) writer->since = now;
   writers_.push_back(writer);
-  return false;
+  return Admission::kHeldBack;
+}
+
+void Table::WakeWhoseTurnItIs(std::chrono::steady_clock::time_point now) {
+  if (!turns_.IsWriters(now)) return;
+  for (const WaiterPtr& writer : awaiting_turn_) scheduler_->Post(writer->wake);
+  awaiting_turn_.clear();
 }
 
 void Table::Forget(const WaiterPtr& waiter) {
   absl::MutexLock lock(&mu_);
   writers_.remove(waiter);
+  awaiting_turn_.remove(waiter);
   samplers_.remove(waiter);
 }
 

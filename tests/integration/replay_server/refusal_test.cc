@@ -178,5 +178,37 @@ TEST_F(RefusalTest, HealthIsAskedByARealCall) {
   EXPECT_EQ(CheckHealth(address, absl::Seconds(30)).code(), absl::StatusCode::kUnavailable);
 }
 
+TEST_F(RefusalTest, AMessageLargerThanItsCallDeclaredIsRefused) {
+  TestWriter writer(port());
+  proto::AppendRequest open = TestWriter::OpenRequest();
+  open.mutable_open()->set_max_message_bytes(5 * kTestStride);
+  writer.Write(open);
+  ASSERT_TRUE(writer.Read());
+  writer.WriteRows(1, 0, 10);
+  const grpc::Status status = writer.Finish();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(status.error_message(), HasSubstr("max_message_bytes 160"));
+}
+
+TEST_F(RefusalTest, AWriterThatDoesNotFitTheBudgetIsRefusedUntilAnotherIsGone) {
+  options_.message_budget_bytes = 512 << 10;  // two calls that declare nothing
+  Start();
+  auto first = std::make_unique<TestWriter>(port());
+  TestWriter second(port());
+  ASSERT_TRUE(first->Open());
+  ASSERT_TRUE(second.Open());
+  const grpc::Status status = AppendWith(TestWriter::OpenRequest());
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(status.error_message(), HasSubstr("524288 of replay_server.message_budget_bytes"));
+  EXPECT_TRUE(first->Finish().ok());
+  grpc::Status again;
+  do {  // the writer's end of a call comes a moment before the shard's
+    TestWriter third(port());
+    third.Open();
+    again = third.Finish();
+  } while (again.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_TRUE(again.ok()) << again.error_message();
+}
+
 }  // namespace
 }  // namespace troupe

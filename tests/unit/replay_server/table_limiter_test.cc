@@ -40,7 +40,7 @@ class TableLimiterTest : public ::testing::Test {
   }
   bool MayWrite() {
     const auto waiter = std::make_shared<Waiter>(Waiter{.wake = [] {}});
-    const bool may_write = table_->AdmitWriterOrWait(waiter);
+    const bool may_write = table_->AdmitWriterOrWait(waiter) == Admission::kAdmitted;
     table_->Forget(waiter);
     return may_write;
   }
@@ -140,7 +140,7 @@ TEST_F(TableLimiterTest, ASamplerThatLacksWindowsWakesWaitingWriters) {
   Append(5);
   absl::Notification woken;
   const auto writer = std::make_shared<Waiter>(Waiter{.wake = [&] { woken.Notify(); }});
-  ASSERT_FALSE(table_->AdmitWriterOrWait(writer));
+  ASSERT_EQ(table_->AdmitWriterOrWait(writer), Admission::kHeldBack);
   const WaiterPtr sampler = Wait({.num_windows = 16});
   EXPECT_TRUE(woken.WaitForNotificationWithTimeout(absl::Minutes(1)));
   table_->Forget(sampler);
@@ -176,7 +176,7 @@ TEST_F(TableLimiterTest, SaysWhatWritersWaitForAndSinceWhen) {
   Make();
   Append(31);
   const auto writer = std::make_shared<Waiter>(Waiter{.wake = [] {}});
-  ASSERT_FALSE(table_->AdmitWriterOrWait(writer));
+  ASSERT_EQ(table_->AdmitWriterOrWait(writer), Admission::kHeldBack);
   EXPECT_THAT(WritersWaitFor(), HasSubstr("1 writing, the first for "));
   EXPECT_THAT(WritersWaitFor(), HasSubstr("1 * (31 inserted - 10) - 0 sampled > slack 20; 1 more "
                                           "samples free it"));

@@ -125,10 +125,10 @@ TEST_F(TableTest, TheQueueCountsWindowsNeverSampledAndForgetsEvictedOnes) {
   Make();
   const auto writer = std::make_shared<Waiter>();
   Append(1, 0, 101);
-  EXPECT_FALSE(table_->AdmitWriterOrWait(writer));
+  EXPECT_EQ(table_->AdmitWriterOrWait(writer), Admission::kHeldBack);
   table_->Forget(writer);
   Append(1, 101, 28);  // evicts the first 64 rows: 64 windows are left
-  EXPECT_TRUE(table_->AdmitWriterOrWait(writer));
+  EXPECT_EQ(table_->AdmitWriterOrWait(writer), Admission::kAdmitted);
 }
 
 TEST_F(TableTest, LagIsCountedAgainstTheNewestVersionOfTheSameEpoch) {
@@ -152,17 +152,17 @@ TEST_F(TableTest, AShardTakesInNoMoreThanItsPartUntilTheLearnersNextWord) {
   const auto writer = std::make_shared<Waiter>();
   // The union may insert 10 + 30 windows; half of that is this shard's.
   Append(1, 0, 21);  // 20 windows
-  EXPECT_TRUE(table_->AdmitWriterOrWait(writer));
+  EXPECT_EQ(table_->AdmitWriterOrWait(writer), Admission::kAdmitted);
   Append(1, 21, 1);
-  EXPECT_FALSE(table_->AdmitWriterOrWait(writer));
+  EXPECT_EQ(table_->AdmitWriterOrWait(writer), Admission::kHeldBack);
   EXPECT_THAT(table_->Describe().writers_wait_for(), testing::HasSubstr("this shard's part"));
   // Of the 19 that are left, the other shard has used 9: half of the rest is 5.
   table_->NoteOthers(9, 0, 0);
-  EXPECT_TRUE(table_->AdmitWriterOrWait(writer));
+  EXPECT_EQ(table_->AdmitWriterOrWait(writer), Admission::kAdmitted);
   Append(1, 22, 5);
-  EXPECT_TRUE(table_->AdmitWriterOrWait(writer));
+  EXPECT_EQ(table_->AdmitWriterOrWait(writer), Admission::kAdmitted);
   Append(1, 27, 1);
-  EXPECT_FALSE(table_->AdmitWriterOrWait(writer));
+  EXPECT_EQ(table_->AdmitWriterOrWait(writer), Admission::kHeldBack);
   table_->Forget(writer);
 }
 
