@@ -1,3 +1,5 @@
+#include "common/rate_limit.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -5,8 +7,6 @@
 #include <cmath>
 #include <random>
 #include <string>
-
-#include "common/rate_limit.h"
 
 namespace troupe {
 namespace {
