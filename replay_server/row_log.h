@@ -52,6 +52,8 @@ class RowLog final {
   const std::vector<std::string>& losses() const { return losses_; }
   // Of recovery: no counts verified, counts() is all zero.
   bool counts_lost() const { return counts_lost_; }
+  // Of the block that was begun last; 0: none was.
+  uint64_t newest_generation() const { return newest_generation_; }
   uint64_t num_streams() const { return streams_.size(); }
 
   // Rows of the stream with smaller numbers than this are or were here; 0: unknown stream.

@@ -1,6 +1,7 @@
 #include "replay_server/services.h"
 
 #include "replay_server/append_call.h"
+#include "replay_server/follow_call.h"
 #include "replay_server/publish_call.h"
 #include "replay_server/sample_call.h"
 #include "replay_server/subscribe_call.h"
@@ -15,6 +16,11 @@ grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* ReplayService::Appe
 grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* ReplayService::Sample(
     grpc::CallbackServerContext* context) {
   return SampleCall::Start(shard_);
+}
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* ReplayService::Follow(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
+  return FollowCall::Start(shard_, *request);
 }
 
 grpc::ServerUnaryReactor* ReplayService::UpdatePriorities(

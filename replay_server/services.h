@@ -10,9 +10,9 @@ namespace troupe {
 // The wire's side of a shard: each method starts the call that does the work.  Thread-safe.
 class ReplayService final
     : public proto::Replay::WithRawCallbackMethod_Append<
-          proto::Replay::WithRawCallbackMethod_Sample<
+          proto::Replay::WithRawCallbackMethod_Sample<proto::Replay::WithRawCallbackMethod_Follow<
               proto::Replay::WithCallbackMethod_UpdatePriorities<
-                  proto::Replay::WithCallbackMethod_Describe<proto::Replay::Service>>>> {
+                  proto::Replay::WithCallbackMethod_Describe<proto::Replay::Service>>>>> {
  public:
   explicit ReplayService(Shard* shard) : shard_(shard) {}
 
@@ -20,6 +20,8 @@ class ReplayService final
       grpc::CallbackServerContext* context) override;
   grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* Sample(
       grpc::CallbackServerContext* context) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* Follow(grpc::CallbackServerContext* context,
+                                                     const grpc::ByteBuffer* request) override;
   grpc::ServerUnaryReactor* UpdatePriorities(grpc::CallbackServerContext* context,
                                              const proto::UpdatePrioritiesRequest* request,
                                              proto::UpdatePrioritiesReply* reply) override;

@@ -220,6 +220,7 @@ absl::StatusOr<std::vector<proto::StreamAck>> Table::Append(absl::Span<const Row
       if (streams.empty() || streams.back() != run.stream) streams.push_back(run.stream);
     }
     WakeAdmitted();
+    WakeFollowers();
   }
   return Held(streams);
 }
@@ -243,6 +244,7 @@ void Table::Store(RowRunView run, uint64_t newest_version, bool preload) {
     counts.rows_appended += staged.count;
     counts.env_steps += staged.count - std::popcount(staged.finals);
     log_->Commit(staged, counts);
+    NoteCommit(staged.block);
     std::reverse(completed_.begin(), completed_.end());
     for (const BlockMask& windows : completed_) AddWindows(windows.block, windows.mask);
     NoteVersions(staged, newest_version);
@@ -264,6 +266,7 @@ void Table::NoteVersions(const StagedRows& staged, uint64_t newest_version) {
 
 void Table::EvictBlock(uint32_t block) {
   RemoveWindows(block);
+  NoteEviction(block);
   // At most the copy of one batch, and only if it holds windows of the oldest block of all.
   std::atomic<uint32_t>& pins = pins_[block];
   for (uint32_t held = pins.load(std::memory_order_acquire); held != 0;

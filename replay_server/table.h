@@ -25,6 +25,7 @@
 #include "common/rate_limit.h"
 #include "proto/config.pb.h"
 #include "proto/replay.pb.h"
+#include "replay_server/follower.h"
 #include "replay_server/row_log.h"
 #include "replay_server/sample_batch.h"
 #include "replay_server/scheduler.h"
@@ -74,6 +75,7 @@ struct Waiter {
   std::optional<std::chrono::steady_clock::time_point> since = {};
 };
 using WaiterPtr = std::shared_ptr<Waiter>;
+using FollowerPtr = std::shared_ptr<Follower>;
 
 // May a writer write now?
 enum class Admission {
@@ -118,6 +120,13 @@ class Table final {
   // INVALID_ARGUMENT: a priority that is none, or not one for each id; then nothing is changed.
   absl::StatusOr<PriorityOutcome> UpdatePriorities(const proto::PriorityUpdates& updates)
       ABSL_LOCKS_EXCLUDED(mu_);
+  // From now on `follower` is the table's, until StopFollowing().  FAILED_PRECONDITION: its
+  // position is none of this table.
+  absl::Status StartFollowing(const FollowerPtr& follower) ABSL_LOCKS_EXCLUDED(mu_);
+  // True: `batch` holds the next rows; false: there are none, and `waiter` was told to wait.
+  bool FollowOrWait(const FollowerPtr& follower, const WaiterPtr& waiter, FollowBatch* batch)
+      ABSL_LOCKS_EXCLUDED(mu_);
+  void StopFollowing(const FollowerPtr& follower, const WaiterPtr& waiter) ABSL_LOCKS_EXCLUDED(mu_);
   // A waiter that is given up.
   void Forget(const WaiterPtr& waiter) ABSL_LOCKS_EXCLUDED(mu_);
   // An answer without windows.
@@ -130,6 +139,7 @@ class Table final {
   // Calls that begin (1) and end (-1), for descriptions.
   void CountAppendCall(int change) { append_calls_ += change; }
   void CountSampleCall(int change) { sample_calls_ += change; }
+  void CountFollowCall(int change) { follow_calls_ += change; }
   proto::TableDescription Describe() const ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
@@ -165,6 +175,9 @@ class Table final {
   void WakeAdmitted() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void WakeWhoseTurnItIs(std::chrono::steady_clock::time_point now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void NoteCommit(uint32_t block) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void NoteEviction(uint32_t block) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void WakeFollowers() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   std::string DescribeWaiters(const std::list<WaiterPtr>& waiters, absl::string_view who,
                               const std::string& why) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
@@ -175,6 +188,7 @@ class Table final {
   Scheduler* const scheduler_;
   std::atomic<int> append_calls_{0};  // atomic: counted by calls on any thread
   std::atomic<int> sample_calls_{0};  // likewise
+  std::atomic<int> follow_calls_{0};  // likewise
 
   mutable absl::Mutex mu_;
   std::unique_ptr<RowLog> log_ ABSL_GUARDED_BY(mu_);
@@ -205,6 +219,8 @@ class Table final {
   std::list<WaiterPtr> samplers_ ABSL_GUARDED_BY(mu_);
   Turns turns_ ABSL_GUARDED_BY(mu_);
   std::list<WaiterPtr> awaiting_turn_ ABSL_GUARDED_BY(mu_);  // writers
+  std::list<FollowerPtr> followers_ ABSL_GUARDED_BY(mu_);
+  std::list<WaiterPtr> waiting_followers_ ABSL_GUARDED_BY(mu_);  // of those, that have everything
 };
 
 }  // namespace troupe

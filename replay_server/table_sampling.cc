@@ -237,6 +237,7 @@ proto::TableDescription Table::Describe() const {
   description.set_priorities_unknown(priorities_.unknown);
   description.set_append_calls(append_calls_);
   description.set_sample_calls(sample_calls_);
+  description.set_follow_calls(follow_calls_);
   description.set_version_lag_sum(version_lag_sum_);
   description.set_version_lag_rows(version_lag_rows_);
   description.set_writers_wait_for(

@@ -73,6 +73,30 @@ uint8_t* WritePacked(int field, const std::vector<T>& values, uint8_t* to) {
 // Room for tags, lengths, counts and what else does not grow with the batch.
 constexpr size_t kReplyOverheadBytes = 160;
 
+void SetCounts(const LogCounts& counts, proto::TableCounts* to) {
+  to->set_env_steps(counts.env_steps);
+  to->set_inserted(counts.inserted);
+  to->set_sampled(counts.sampled);
+  to->set_preloaded(counts.preloaded);
+}
+
+uint8_t* WriteFollowedRun(const FollowedRun& run, uint8_t* to) {
+  const auto rows_bytes = static_cast<uint32_t>(run.size_bytes);
+  const size_t fields_bytes = 1 + CodedOutputStream::VarintSize64(run.block) + 1 + 8 + 1 +
+                              CodedOutputStream::VarintSize64(run.first_row) + 1 +
+                              CodedOutputStream::VarintSize32(rows_bytes) + rows_bytes;
+  to = WireFormatLite::WriteTagToArray(proto::FollowReply::kRunsFieldNumber, kBytes, to);
+  to = CodedOutputStream::WriteVarint32ToArray(static_cast<uint32_t>(fields_bytes), to);
+  to = WireFormatLite::WriteUInt64ToArray(proto::FollowedRows::kBlockFieldNumber, run.block, to);
+  to = WireFormatLite::WriteFixed64ToArray(proto::FollowedRows::kStreamFieldNumber, run.stream, to);
+  to = WireFormatLite::WriteUInt64ToArray(proto::FollowedRows::kFirstRowFieldNumber, run.first_row,
+                                          to);
+  to = WireFormatLite::WriteTagToArray(proto::FollowedRows::kRowsFieldNumber, kBytes, to);
+  to = CodedOutputStream::WriteVarint32ToArray(rows_bytes, to);
+  std::memcpy(to, run.rows, rows_bytes);
+  return to + rows_bytes;
+}
+
 }  // namespace
 
 absl::Status AppendMessage::Parse(grpc::ByteBuffer* bytes) {
@@ -116,10 +140,7 @@ grpc::ByteBuffer EncodeSampleReply(SampleBatch* batch) {
   proto::SampleReply rest;
   rest.set_mass(batch->mass);
   rest.set_num_windows(batch->num_windows);
-  rest.mutable_counts()->set_env_steps(batch->counts.env_steps);
-  rest.mutable_counts()->set_inserted(batch->counts.inserted);
-  rest.mutable_counts()->set_sampled(batch->counts.sampled);
-  rest.mutable_counts()->set_preloaded(batch->counts.preloaded);
+  SetCounts(batch->counts, rest.mutable_counts());
   const size_t windows_bytes = batch->windows.size_bytes();
   const size_t most = windows_bytes + kReplyOverheadBytes +
                       batch->row_ids.size() * sizeof(uint64_t) +
@@ -136,6 +157,21 @@ grpc::ByteBuffer EncodeSampleReply(SampleBatch* batch) {
   }
   to = WritePacked(proto::SampleReply::kRowIdsFieldNumber, batch->row_ids, to);
   to = WritePacked(proto::SampleReply::kProbabilitiesFieldNumber, batch->probabilities, to);
+  to += rest.SerializePartialAsString().copy(reinterpret_cast<char*>(to), kReplyOverheadBytes);
+  batch->Clear();
+  const grpc::Slice used = slice.sub(0, to - begin);
+  return grpc::ByteBuffer(&used, 1);
+}
+
+grpc::ByteBuffer EncodeFollowReply(FollowBatch* batch) {
+  proto::FollowReply rest;
+  rest.set_rows_missed(batch->rows_missed);
+  SetCounts(batch->counts, rest.mutable_counts());
+  grpc::Slice slice(batch->rows_bytes + batch->runs.size() * kFollowedRunOverheadBytes +
+                    kReplyOverheadBytes);
+  auto* const begin = const_cast<uint8_t*>(slice.begin());
+  uint8_t* to = begin;
+  for (const FollowedRun& run : batch->runs) to = WriteFollowedRun(run, to);
   to += rest.SerializePartialAsString().copy(reinterpret_cast<char*>(to), kReplyOverheadBytes);
   batch->Clear();
   const grpc::Slice used = slice.sub(0, to - begin);

@@ -10,6 +10,7 @@
 #include "grpcpp/support/byte_buffer.h"
 #include "grpcpp/support/slice.h"
 #include "proto/replay.pb.h"
+#include "replay_server/follower.h"
 #include "replay_server/sample_batch.h"
 #include "replay_server/table.h"
 
@@ -42,6 +43,9 @@ class AppendMessage final {
 
 // The SampleReply of a batch, which is empty after that.
 grpc::ByteBuffer EncodeSampleReply(SampleBatch* batch);
+
+// The FollowReply of a batch, which is empty after that.
+grpc::ByteBuffer EncodeFollowReply(FollowBatch* batch);
 
 // Any message of the size that generated code is meant for.
 grpc::ByteBuffer EncodeMessage(const google::protobuf::MessageLite& message);
