@@ -283,15 +283,27 @@ void Table::AddWindows(uint32_t block, uint64_t mask) {
       const uint8_t times = log_->times_sampled(block, slot);
       if (options_.max_times_sampled > 0 && times >= options_.max_times_sampled) {
         mask &= ~(uint64_t{1} << slot);
-        continue;
+      } else if (times == 0) {
+        unsampled_++;
       }
-      if (times == 0) unsampled_++;
-      if (options_.max_times_sampled > 0) draws_left_ += options_.max_times_sampled - times;
     }
   }
   if (mask == 0) return;
   selector_->Add(block, mask, FirstPriorities(block, mask));
   selectable_ += std::popcount(mask);
+  draws_left_ += DrawsLeft(block, mask);
+}
+
+// A window of priority 0 is never drawn.
+uint64_t Table::DrawsLeft(uint32_t block, uint64_t mask) const {
+  if (options_.max_times_sampled == 0) return 0;
+  uint64_t draws = 0;
+  for (; mask != 0; mask &= mask - 1) {
+    const int slot = std::countr_zero(mask);
+    if (options_.selector == proto::PRIORITIZED && log_->priority(block, slot) == 0) continue;
+    draws += options_.max_times_sampled - log_->times_sampled(block, slot);
+  }
+  return draws;
 }
 
 // A stored priority of 0 is none yet; -0 is a window that is never to be drawn.
@@ -345,7 +357,9 @@ absl::StatusOr<PriorityOutcome> Table::UpdatePriorities(const proto::PriorityUpd
     const auto slot = static_cast<uint32_t>(updates.row_ids(i) % kRowsPerBlock);
     if (!block.has_value() || (selector_->Mask(*block) >> slot & 1) == 0) continue;
     const float priority = updates.priorities(i);
+    draws_left_ -= DrawsLeft(*block, uint64_t{1} << slot);
     log_->priority(*block, slot) = priority == 0 ? -0.0f : priority;
+    draws_left_ += DrawsLeft(*block, uint64_t{1} << slot);
     max_priority_ = std::max(max_priority_, priority);
     changes_.push_back({*block, slot, priority});
   }
@@ -361,11 +375,10 @@ void Table::RemoveWindows(uint32_t block) {
   const uint64_t mask = selector_->Mask(block);
   if (tracks_times_) {
     for (uint64_t rest = mask; rest != 0; rest &= rest - 1) {
-      const uint8_t times = log_->times_sampled(block, std::countr_zero(rest));
-      if (times == 0) unsampled_--;
-      if (options_.max_times_sampled > 0) draws_left_ -= options_.max_times_sampled - times;
+      if (log_->times_sampled(block, std::countr_zero(rest)) == 0) unsampled_--;
     }
   }
+  draws_left_ -= DrawsLeft(block, mask);
   selector_->Remove(block, mask);
   selectable_ -= std::popcount(mask);
 }

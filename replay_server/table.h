@@ -159,6 +159,8 @@ class Table final {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void NoteStoredPriorities(absl::Span<const uint32_t> blocks) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void CountLostCounts() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // How often windows of one block may still be drawn; 0 without max_times_sampled.
+  uint64_t DrawsLeft(uint32_t block, uint64_t mask) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void RemoveWindows(uint32_t block) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool CountSampled(const Selection& selection) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Fills selections_.
