@@ -368,6 +368,7 @@ absl::StatusOr<PriorityOutcome> Table::UpdatePriorities(const proto::PriorityUpd
   outcome.unknown = updates.row_ids_size() - outcome.updated;
   priorities_.updated += outcome.updated;
   priorities_.unknown += outcome.unknown;
+  WakeAdmitted();  // samplers, if there were only windows of priority 0
   return outcome;
 }
 

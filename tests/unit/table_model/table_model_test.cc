@@ -156,6 +156,7 @@ class Comparison final {
     Do(opened);
     CheckWakes();
     if (model_.UsesPriorities()) SetAllPriorities();
+    CheckWakes();
     std::set<uint64_t> left;
     for (const auto& window : model_.windows()) left.insert(model_.RowId(window));
     while (!left.empty()) {
