@@ -67,10 +67,10 @@ absl::Status AppendCall::HandleOpen() {
   table_ = *table;
   table_->CountAppendCall(1);
   preload_ = open.preload();
-  reply_.Clear();
-  for (proto::StreamAck& ack : table_->Held(open.streams())) *reply_.add_acks() = std::move(ack);
-  reply_.set_window_bytes(shard_->options().append_window_bytes);
-  Write(reply_);
+  synced_ = [weak = weak_from_this()] {
+    if (auto call = std::static_pointer_cast<AppendCall>(weak.lock())) call->Synced();
+  };
+  Ack(table_->Held(open.streams()), 0);
   return absl::OkStatus();
 }
 
@@ -95,12 +95,40 @@ absl::Status AppendCall::HandleRows() {
   if (shard_->options().observe_append) {
     shard_->options().observe_append(absl::FromChrono(std::chrono::steady_clock::now() - begin));
   }
-  for (const proto::StreamAck& ack : *acks) acks_[ack.stream()] = ack.held_rows();
+  uint64_t bytes = 0;
+  for (const RowRunView& run : request_.runs()) bytes += run.rows.size();
+  Ack(*acks, bytes);
   return absl::OkStatus();
+}
+
+void AppendCall::Ack(absl::Span<const proto::StreamAck> acks, uint64_t bytes) {
+  Acks* to = &acks_;
+  if (DiskSync* disk = table_->disk_sync(); disk != nullptr) {
+    const uint64_t last = unsynced_.empty() ? 0 : unsynced_.back().sync;
+    const uint64_t sync = disk->Request(last, synced_);
+    if (sync != last) unsynced_.push_back({.sync = sync});
+    unsynced_.back().bytes += bytes;
+    unsynced_bytes_ += bytes;
+    to = &unsynced_.back().acks;
+  }
+  for (const proto::StreamAck& ack : acks) (*to)[ack.stream()] = ack.held_rows();
+}
+
+void AppendCall::Synced() {
+  absl::MutexLock lock(&mu_);
+  const uint64_t ended = table_->disk_sync()->ended();
+  for (; !unsynced_.empty() && unsynced_.front().sync <= ended; unsynced_.pop_front()) {
+    for (const auto& [stream, held_rows] : unsynced_.front().acks) acks_[stream] = held_rows;
+    unsynced_bytes_ -= unsynced_.front().bytes;
+  }
+  ReadNext();
+  WriteNext();
 }
 
 void AppendCall::ReadNext() {
   if (!read_due_ || waiting_ || ending_.has_value() || acks_.size() > kMaxAcksWaiting) return;
+  const auto window_bytes = static_cast<uint64_t>(shard_->options().append_window_bytes);
+  if (unsynced_bytes_ >= window_bytes) return;
   const Admission admission = preload_ ? Admission::kAdmitted : table_->AdmitWriterOrWait(waiter_);
   held_back_ = admission == Admission::kHeldBack;
   waiting_ = admission != Admission::kAdmitted;
@@ -119,28 +147,40 @@ void AppendCall::Wake() {
   WriteNext();
 }
 
-void AppendCall::Write(const proto::AppendReply& reply) {
-  reply_bytes_ = EncodeMessage(reply);
+void AppendCall::Write() {
+  reply_.Clear();
+  if (!opened_) reply_.set_window_bytes(shard_->options().append_window_bytes);
+  opened_ = true;
+  reply_.set_held_back(held_back_);
+  told_to_wait_ = held_back_;
+  for (const auto& [stream, held_rows] : acks_) {
+    proto::StreamAck* ack = reply_.add_acks();
+    ack->set_stream(stream);
+    ack->set_held_rows(held_rows);
+  }
+  acks_.clear();
+  reply_bytes_ = EncodeMessage(reply_);
   writing_ = true;
   StartWrite(&reply_bytes_);
 }
 
 void AppendCall::WriteNext() {
   if (writing_ || finished_) return;
-  if (!acks_.empty() || (held_back_ != told_to_wait_ && !ending_.has_value())) {
-    reply_.Clear();
-    reply_.set_held_back(held_back_);
-    told_to_wait_ = held_back_;
-    for (const auto& [stream, held_rows] : acks_) {
-      proto::StreamAck* ack = reply_.add_acks();
-      ack->set_stream(stream);
-      ack->set_held_rows(held_rows);
-    }
-    acks_.clear();
-    Write(reply_);
-  } else if (ending_.has_value()) {
+  const bool must_sync_first = !opened_ && !unsynced_.empty();
+  const bool is_news = table_ != nullptr && !must_sync_first &&
+                       (!opened_ || (held_back_ != told_to_wait_ && !ending_.has_value()));
+  if (!acks_.empty() || is_news) {
+    Write();
+  } else if (ending_.has_value() && unsynced_.empty()) {
     FinishOnce();
   }
+}
+
+void AppendCall::DropUnsent() {
+  acks_.clear();
+  unsynced_.clear();
+  unsynced_bytes_ = 0;
+  opened_ = true;
 }
 
 void AppendCall::OnWriteDone(bool ok) {

@@ -2,6 +2,8 @@
 #define TROUPE_REPLAY_SERVER_APPEND_CALL_H_
 
 #include <cstdint>
+#include <deque>
+#include <functional>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
@@ -18,7 +20,8 @@ namespace troupe {
 
 // One Append call.  The next message is read only when the last is stored and the rate limiter
 // admits writers, so a writer that is held back meets its own flow control; it is told so, too.
-// Acks gather while one reply is on its way.
+// Acks gather while one reply is on its way, and with ack = disk until their rows are synced;
+// meanwhile reading goes on, up to append_window_bytes.
 class AppendCall final
     : public StreamCall<grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>> {
  public:
@@ -33,26 +36,43 @@ class AppendCall final
   void Enter() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { StartRead(&request_bytes_); }
   void Wake() override ABSL_LOCKS_EXCLUDED(mu_);
   void FinishIfIdle() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { WriteNext(); }
-  void DropUnsent() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { acks_.clear(); }
+  void DropUnsent() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Leave() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   absl::Status HandleMessage() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status HandleOpen() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status TakeBudget(uint64_t declared_bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status HandleRows() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Acks once all that is stored now is synced, if that is asked for.
+  void Ack(absl::Span<const proto::StreamAck> acks, uint64_t bytes)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Takes up the acks that a sync has freed.
+  void Synced() ABSL_LOCKS_EXCLUDED(mu_);
   // Each starts what is due and allowed, if anything.
   void ReadNext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void WriteNext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void StopWaiting() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void Write(const proto::AppendReply& reply) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Write() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  using Acks = absl::flat_hash_map<uint64_t, uint64_t>;  // rows held, by stream
+  // What one sync has to cover.
+  struct Unsynced {
+    uint64_t sync = 0;
+    uint64_t bytes = 0;
+    Acks acks;
+  };
 
   grpc::ByteBuffer request_bytes_;  // gRPC's while a read is under way
   grpc::ByteBuffer reply_bytes_;    // gRPC's while a write is under way
   AppendMessage request_ ABSL_GUARDED_BY(mu_);
   proto::AppendReply reply_ ABSL_GUARDED_BY(mu_);  // scratch
   bool preload_ ABSL_GUARDED_BY(mu_) = false;
-  uint64_t max_message_bytes_ ABSL_GUARDED_BY(mu_) = 0;                // taken of the budget
-  absl::flat_hash_map<uint64_t, uint64_t> acks_ ABSL_GUARDED_BY(mu_);  // not yet written
+  uint64_t max_message_bytes_ ABSL_GUARDED_BY(mu_) = 0;  // taken of the budget
+  std::function<void()> synced_ ABSL_GUARDED_BY(mu_);    // calls Synced(), if there is a call still
+  std::deque<Unsynced> unsynced_ ABSL_GUARDED_BY(mu_);   // oldest first
+  uint64_t unsynced_bytes_ ABSL_GUARDED_BY(mu_) = 0;
+  Acks acks_ ABSL_GUARDED_BY(mu_);                     // not yet written
+  bool opened_ ABSL_GUARDED_BY(mu_) = false;           // the first reply is written
   bool read_due_ ABSL_GUARDED_BY(mu_) = false;         // the last message is dealt with
   bool waiting_ ABSL_GUARDED_BY(mu_) = false;          // for the table's word
   Scheduler::TimerId timer_ ABSL_GUARDED_BY(mu_) = 0;  // if it is not its turn

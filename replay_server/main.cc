@@ -2,6 +2,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <string>
 
 #include "absl/cleanup/cleanup.h"
@@ -11,6 +12,7 @@
 #include "absl/time/time.h"
 #include "common/config.h"
 #include "common/program.h"
+#include "replay_server/mapped_file.h"
 #include "replay_server/server.h"
 #include "replay_server/shard_metrics.h"
 
@@ -65,12 +67,42 @@ absl::StatusOr<ShardOptions> MakeShardOptions(const proto::Config& config) {
   options.max_streams = config.replay_server().max_streams();
   options.append_window_bytes = config.replay_server().append_window_bytes();
   options.message_budget_bytes = config.replay_server().message_budget_bytes();
+  options.ack_disk = config.replay_server().ack() == proto::DISK;
   for (const proto::Table& table : config.tables()) {
     absl::StatusOr<TableOptions> table_options = MakeTableOptions(config, table.name());
     if (!table_options.ok()) return table_options.status();
     options.tables.push_back(*table_options);
   }
   return options;
+}
+
+// Nothing that was not acked may be acked after this, and destructors may wait for the disk.
+[[noreturn]] void EndFailed(const absl::Status& status) {
+  spdlog::critical("THE DISK FAILED, and what it was given may be lost: {}", status.ToString());
+  spdlog::shutdown();
+  std::_Exit(kExitFailure);
+}
+
+void WatchDisk(Metrics* metrics, ShardOptions* options) {
+  prometheus::Histogram& append_seconds =
+      metrics->AddHistogram("troupe_replay_append_duration_seconds",
+                            "Time to store one message of rows.", DurationBounds());
+  options->observe_append = [&append_seconds](absl::Duration duration) {
+    append_seconds.Observe(absl::ToDoubleSeconds(duration));
+  };
+  prometheus::Histogram& sync_seconds = metrics->AddHistogram(
+      "troupe_replay_sync_duration_seconds",
+      "Time to bring a group of rows to the disk, with ack = DISK.", DurationBounds());
+  options->disk_sync.observe = [&sync_seconds](absl::Duration duration) {
+    sync_seconds.Observe(absl::ToDoubleSeconds(duration));
+  };
+  prometheus::Counter& sync_failures = metrics->AddCounter(
+      "troupe_replay_sync_failures_total", "Syncs that the disk had no space for, tried again.");
+  options->disk_sync.warn = [&sync_failures](const absl::Status& status) {
+    sync_failures.Increment();
+    spdlog::warn("ACKS ARE WITHHELD, trying again each second: {}", status.ToString());
+  };
+  options->disk_sync.fail = EndFailed;
 }
 
 absl::Status Run(Program& program) {
@@ -80,12 +112,8 @@ absl::Status Run(Program& program) {
   if (absl::Status status = CheckPlaintext(*address); !status.ok()) return status;
   absl::StatusOr<ShardOptions> options = MakeShardOptions(program.config);
   if (!options.ok()) return options.status();
-  prometheus::Histogram& append_seconds =
-      program.metrics.AddHistogram("troupe_replay_append_duration_seconds",
-                                   "Time to store one message of rows.", DurationBounds());
-  options->observe_append = [&append_seconds](absl::Duration duration) {
-    append_seconds.Observe(absl::ToDoubleSeconds(duration));
-  };
+  ExitOnBusErrors();
+  WatchDisk(&program.metrics, &*options);
   absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(*address, *options);
   if (!server.ok()) {
     // What is wrong with the disk or the port is no fault of usage.

@@ -2,18 +2,24 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <system_error>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 
 namespace troupe {
 namespace {
@@ -30,9 +36,57 @@ uint64_t FreeBytes(int fd) {
   return uint64_t{info.f_bavail} * info.f_frsize;
 }
 
+// What the signal handler knows of mapped files: it may not take locks.  A slot is free while its
+// `begin` is 0; only the last change of a slot sets it.
+struct MappedRange {
+  std::atomic<bool> taken{false};
+  std::atomic<uintptr_t> begin{0};
+  std::atomic<uintptr_t> end{0};
+  char path[PATH_MAX];
+};
+MappedRange mapped_ranges[64];  // files beyond are not named
+
+void NoteMapped(const std::string& path, const uint8_t* data, uint64_t size_bytes) {
+  for (MappedRange& range : mapped_ranges) {
+    if (range.taken.exchange(true)) continue;
+    absl::SNPrintF(range.path, sizeof(range.path), "%s", path);
+    range.end = reinterpret_cast<uintptr_t>(data) + size_bytes;
+    range.begin = reinterpret_cast<uintptr_t>(data);
+    return;
+  }
+}
+
+void NoteUnmapped(const uint8_t* data) {
+  for (MappedRange& range : mapped_ranges) {
+    if (range.begin != reinterpret_cast<uintptr_t>(data)) continue;
+    range.begin = 0;
+    range.end = 0;
+    range.taken = false;
+    return;
+  }
+}
+
+void WriteText(const char* text) {
+  const ssize_t written = write(STDERR_FILENO, text, strlen(text));
+  static_cast<void>(written);  // there is nobody left to tell
+}
+
+void OnBusError(int, siginfo_t* info, void*) {
+  const auto address = reinterpret_cast<uintptr_t>(info->si_addr);
+  const char* path = "a mapped file";
+  for (const MappedRange& range : mapped_ranges) {
+    if (range.begin != 0 && address >= range.begin && address < range.end) path = range.path;
+  }
+  WriteText("THE DISK FAILED: cannot read ");
+  WriteText(path);
+  WriteText(" (SIGBUS)\n");
+  _exit(1);
+}
+
 absl::StatusOr<uint8_t*> Map(int fd, const std::string& path, uint64_t size_bytes) {
   void* data = mmap(nullptr, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (data == MAP_FAILED) return FileError("cannot map", path, errno);
+  NoteMapped(path, static_cast<uint8_t*>(data), size_bytes);
   return static_cast<uint8_t*>(data);
 }
 
@@ -99,9 +153,40 @@ absl::StatusOr<MappedFile> MappedFile::Open(const std::string& path) {
   return MappedFile(path, fd, *data, size_bytes);
 }
 
+absl::Status MappedFile::Rename(const std::string& path) {
+  if (rename(path_.c_str(), path.c_str()) != 0) return FileError("cannot rename to", path, errno);
+  NoteUnmapped(data_);
+  NoteMapped(path, data_, size_bytes_);
+  path_ = path;
+  return absl::OkStatus();
+}
+
 absl::Status MappedFile::Sync() const {
   if (fdatasync(fd_) == 0) return absl::OkStatus();
   return FileError("cannot sync", path_, errno);
+}
+
+void ExitOnBusErrors() {
+  struct sigaction action = {};
+  action.sa_sigaction = OnBusError;
+  action.sa_flags = SA_SIGINFO;
+  sigaction(SIGBUS, &action, nullptr);
+}
+
+void MappedFile::Redirty() {
+  constexpr uint64_t kPageBytes = 4096;
+  for (uint64_t offset = 0; offset < size_bytes_; offset += kPageBytes) {
+    // Atomic, as others may store beside it.
+    std::atomic_ref<uint8_t>(data_[offset]).fetch_or(0, std::memory_order_relaxed);
+  }
+}
+
+absl::Status SyncDirectory(const std::string& directory) {
+  const int fd = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return FileError("cannot open directory", directory, errno);
+  const int error = fsync(fd) == 0 ? 0 : errno;
+  close(fd);
+  return error == 0 ? absl::OkStatus() : FileError("cannot sync directory", directory, error);
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
@@ -119,14 +204,21 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 }
 
 MappedFile::~MappedFile() {
-  if (data_ != nullptr) munmap(data_, size_bytes_);
+  if (data_ != nullptr) {
+    NoteUnmapped(data_);
+    munmap(data_, size_bytes_);
+  }
   if (fd_ >= 0) close(fd_);
 }
 
-absl::StatusOr<DirectoryLock> DirectoryLock::Acquire(const std::string& directory) {
+absl::StatusOr<DirectoryLock> DirectoryLock::Acquire(const std::string& directory, bool synced) {
   std::error_code error;
-  std::filesystem::create_directories(directory, error);
+  const bool is_new = std::filesystem::create_directories(directory, error);
   if (error) return FileError("cannot create directory", directory, error.value());
+  if (synced && is_new) {
+    const std::string parent = (std::filesystem::path(directory) / "..").string();
+    if (absl::Status status = SyncDirectory(parent); !status.ok()) return status;
+  }
   const std::string path = absl::StrCat(directory, "/LOCK");
   const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (fd < 0) return FileError("cannot create", path, errno);

@@ -25,8 +25,13 @@ class MappedFile final {
   MappedFile& operator=(MappedFile&& other) noexcept;
   ~MappedFile();
 
-  // Returns once all that was stored before is on the disk, by fdatasync.
+  // Gives the file another name.
+  absl::Status Rename(const std::string& path);
+  // Returns once all that was stored before is on the disk, by fdatasync.  After an error the
+  // kernel may have dropped some of it, and takes it for written.
   absl::Status Sync() const;
+  // Makes the kernel take every page for changed, so that Sync() writes all of it once more.
+  void Redirty();
 
   uint8_t* data() const { return data_; }
   uint64_t size_bytes() const { return size_bytes_; }
@@ -41,11 +46,16 @@ class MappedFile final {
   uint64_t size_bytes_ = 0;
 };
 
+// From now on a page of a MappedFile that cannot be read ends the process with exit code 1 and a
+// message that names the file.  Once a process.
+void ExitOnBusErrors();
+
 // Holds a directory for one process until destruction, made if it is not there.
 class DirectoryLock final {
  public:
   // FAILED_PRECONDITION: another process holds it.
-  static absl::StatusOr<DirectoryLock> Acquire(const std::string& directory);
+  // `synced`: the directory, if it is new, outlives the loss of power.
+  static absl::StatusOr<DirectoryLock> Acquire(const std::string& directory, bool synced = false);
 
   DirectoryLock(DirectoryLock&& other) noexcept;
   DirectoryLock& operator=(DirectoryLock&& other) noexcept;
@@ -56,6 +66,9 @@ class DirectoryLock final {
 
   int fd_ = -1;
 };
+
+// Returns once the names in `directory` are on the disk.
+absl::Status SyncDirectory(const std::string& directory);
 
 // "<what> <path>: <text of errno>" with the code that fits the error number.
 absl::Status FileError(const std::string& what, const std::string& path, int error_number);

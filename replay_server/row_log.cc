@@ -1,11 +1,11 @@
 #include "replay_server/row_log.h"
 
-#include <errno.h>
-#include <stdio.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <filesystem>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -25,7 +25,7 @@ void OrderStores() { std::atomic_signal_fence(std::memory_order_seq_cst); }
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<RowLog>> RowLog::Create(const std::string& path,
-                                                       const LogMetadata& metadata) {
+                                                       const LogMetadata& metadata, bool synced) {
   absl::StatusOr<LogGeometry> geometry = ComputeGeometry(metadata);
   if (!geometry.ok()) return geometry.status();
   const std::string unfinished = absl::StrCat(path, ".tmp");
@@ -33,8 +33,16 @@ absl::StatusOr<std::unique_ptr<RowLog>> RowLog::Create(const std::string& path,
   if (!file.ok()) return file.status();
   const std::string header = EncodeFileHeader(metadata);
   std::memcpy(file->data(), header.data(), header.size());
-  if (rename(unfinished.c_str(), path.c_str()) != 0) {
-    return FileError("cannot rename to", path, errno);
+  absl::Status status = synced ? file->Sync() : absl::OkStatus();
+  if (status.ok()) status = file->Rename(path);
+  if (!status.ok()) {
+    unlink(unfinished.c_str());
+    return status;
+  }
+  if (synced) status = SyncDirectory(std::filesystem::absolute(path).parent_path().string());
+  if (!status.ok()) {
+    unlink(path.c_str());
+    return status;
   }
   return std::unique_ptr<RowLog>(new RowLog(*std::move(file), metadata, *geometry));
 }
@@ -231,6 +239,22 @@ void RowLog::Commit(const StagedRows& staged, const LogCounts& counts) {
 void RowLog::KeepSynced() {
   for (auto& [id, stream] : streams_) stream.epochs = {};
   syncing_epoch_ = durable_epoch_ = 0;
+}
+
+absl::Status RowLog::SyncAgain() {
+  file_.Redirty();
+  return file_.Sync();
+}
+
+bool RowLog::Intact() const {
+  const LogGeometry geometry = {.stride_bytes = metadata_.stride_bytes,
+                                .num_blocks = metadata_.num_blocks};
+  for (uint32_t block = 0; block < num_blocks(); ++block) {
+    if (row_counts_[block] == 0) continue;
+    const BlockContents contents = VerifyBlock(headers_[block], block, geometry, row(block, 0));
+    if (contents.committed.row_count != row_counts_[block]) return false;
+  }
+  return true;
 }
 
 void RowLog::CommitCounts(const LogCounts& counts) {

@@ -35,9 +35,10 @@ struct StagedRows {
 // change until their block is evicted and may be read by anybody who prevents that.
 class RowLog final {
  public:
-  // Makes `path` anew, all of it allocated.
+  // Makes `path` anew, all of it allocated.  `synced`: it is there after a loss of power, too.
   static absl::StatusOr<std::unique_ptr<RowLog>> Create(const std::string& path,
-                                                        const LogMetadata& metadata);
+                                                        const LogMetadata& metadata,
+                                                        bool synced = false);
   // Reads `path`, verifies every committed row and drops blocks that do not verify.
   static absl::StatusOr<std::unique_ptr<RowLog>> Recover(const std::string& path);
 
@@ -85,6 +86,11 @@ class RowLog final {
   void BeginSync() { syncing_epoch_ = epoch_++; }
   absl::Status Sync() const { return file_.Sync(); }
   void EndSync() { durable_epoch_ = syncing_epoch_; }
+  // As Sync(), after one that failed: writes everything again, as the kernel may take pages for
+  // written that are not.  May run beside everything else.
+  absl::Status SyncAgain();
+  // Does every row that was committed verify?  Not so if the kernel dropped a page.
+  bool Intact() const;
 
   // --- Blocks. ---
   uint32_t row_count(uint32_t block) const { return row_counts_[block]; }

@@ -27,11 +27,15 @@ absl::Status CheckTableName(const std::string& name) {
 Shard::Shard(const ShardOptions& options)
     : options_(options),
       calls_(options.max_streams),
-      snapshots_(absl::StrCat(options.data_dir, "/snapshot")),
+      snapshots_(absl::StrCat(options.data_dir, "/snapshot"), options.ack_disk),
       budget_(options.message_budget_bytes, &scheduler_) {}
 
+// Tables post to the scheduler.
+Shard::~Shard() { tables_.clear(); }
+
 absl::Status Shard::Recover() {
-  absl::StatusOr<DirectoryLock> directory_lock = DirectoryLock::Acquire(options_.data_dir);
+  absl::StatusOr<DirectoryLock> directory_lock =
+      DirectoryLock::Acquire(options_.data_dir, options_.ack_disk);
   if (!directory_lock.ok()) return directory_lock.status();
   directory_lock_ = *std::move(directory_lock);
   if (absl::Status status = snapshots_.Recover(); !status.ok()) {
@@ -42,6 +46,8 @@ absl::Status Shard::Recover() {
   for (TableOptions table_options : options_.tables) {
     if (absl::Status status = CheckTableName(table_options.name); !status.ok()) return status;
     table_options.path = absl::StrCat(options_.data_dir, "/", table_options.name, ".rows");
+    table_options.ack_disk = options_.ack_disk;
+    table_options.disk_sync = options_.disk_sync;
     absl::StatusOr<std::unique_ptr<Table>> table = Table::Make(table_options, &scheduler_);
     if (!table.ok()) return table.status();
     const std::string table_run = (*table)->run();
@@ -124,7 +130,7 @@ proto::DescribeReply Shard::Describe() const {
   reply.set_max_epoch(snapshots_.max_epoch());
   reply.set_message_bytes(budget_.taken_bytes());
   reply.set_message_budget_bytes(budget_.size_bytes());
-  reply.set_ack_level("process");
+  reply.set_ack_level(options_.ack_disk ? "disk" : "process");
   return reply;
 }
 

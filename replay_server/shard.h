@@ -32,6 +32,8 @@ struct ShardOptions {
   int32_t max_streams = 4096;
   int64_t append_window_bytes = int64_t{4} << 20;
   int64_t message_budget_bytes = int64_t{256} << 20;
+  bool ack_disk = false;  // rows are acked once they are on the disk, not in the page cache
+  DiskSyncOptions disk_sync = {};
   // Told how long each message of rows took to store; thread-safe; may be empty.
   std::function<void(absl::Duration)> observe_append = {};
 };
@@ -42,6 +44,7 @@ struct ShardOptions {
 class Shard final {
  public:
   explicit Shard(const ShardOptions& options);
+  ~Shard();
 
   // Locks the data directory and reads all that is in it; then the shard serves.
   // FAILED_PRECONDITION: in use by another server, or rows of two runs, or another capacity.
@@ -66,6 +69,7 @@ class Shard final {
   // NOT_FOUND lists the tables there are.  REQUIRES: CheckServing().
   absl::StatusOr<Table*> FindTable(const std::string& name) const;
   uint64_t newest_version() const { return snapshots_.newest_version(); }
+  uint64_t snapshot_write_failures() const { return snapshots_.write_failures(); }
   // REQUIRES: CheckServing() was OK once.
   absl::Span<const std::unique_ptr<Table>> tables() const { return tables_; }
 

@@ -83,6 +83,9 @@ void AddShardMetrics(const Shard* shard, Metrics* metrics) {
     }
     AddLimiterMetrics(table->options().rate_limit, labels, metrics);
   }
+  metrics->AddSampledCounter(
+      "troupe_replay_snapshot_write_failures_total", "Snapshots relayed, but not written to disk.",
+      [shard] { return static_cast<double>(shard->snapshot_write_failures()); });
   metrics->AddSampledGauge("troupe_replay_snapshot_version", "Newest snapshot held; 0: none.",
                            [shard] { return static_cast<double>(shard->newest_version()); });
 }

@@ -1,6 +1,7 @@
 #include "replay_server/snapshot_store.h"
 
 #include <errno.h>
+#include <spdlog/spdlog.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -113,18 +114,22 @@ absl::Status SnapshotStore::Write(const Snapshot& snapshot) const {
   const bool written =
       fwrite(header.data(), 1, header.size(), file) == header.size() &&
       fwrite(snapshot.image.data(), 1, snapshot.image.size(), file) == snapshot.image.size();
+  const bool flushed = written && fflush(file) == 0 && (!synced_ || fdatasync(fileno(file)) == 0);
   const int write_error = errno;
   const bool closed = fclose(file) == 0;
-  if (!written || !closed) {
+  if (!flushed || !closed) {
     const absl::Status status =
-        FileError("cannot write", unfinished, written ? errno : write_error);
+        FileError("cannot write", unfinished, flushed ? errno : write_error);
     unlink(unfinished.c_str());
     return status;
   }
   if (rename(unfinished.c_str(), path_.c_str()) != 0) {
-    return FileError("cannot rename to", path_, errno);
+    const int rename_error = errno;
+    unlink(unfinished.c_str());
+    return FileError("cannot rename to", path_, rename_error);
   }
-  return absl::OkStatus();
+  if (!synced_) return absl::OkStatus();
+  return SyncDirectory(std::filesystem::absolute(path_).parent_path().string());
 }
 
 absl::StatusOr<uint64_t> SnapshotStore::Publish(Snapshot snapshot) {
@@ -137,7 +142,11 @@ absl::StatusOr<uint64_t> SnapshotStore::Publish(Snapshot snapshot) {
   absl::MutexLock publish_lock(&publish_mu_);
   if (absl::Status status = CheckEpoch(snapshot.version); !status.ok()) return status;
   if (const uint64_t held = newest_version(); snapshot.version <= held) return held;
-  if (absl::Status status = Write(snapshot); !status.ok()) return status;
+  if (absl::Status status = Write(snapshot); !status.ok()) {
+    write_failures_++;
+    spdlog::error("SNAPSHOT {} IS NOT ON THE DISK, and lost if this process dies: {}",
+                  snapshot.version, status.ToString());
+  }
   const uint64_t version = snapshot.version;
   std::vector<std::function<void()>> listeners;
   {

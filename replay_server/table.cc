@@ -65,7 +65,9 @@ Table::Table(const TableOptions& options, Scheduler* scheduler)
       cutter_(options.window),
       limiter_(options.rate_limit),
       tracks_times_(options.max_times_sampled > 0 || options.rate_limit.queue_length > 0),
-      scheduler_(scheduler) {}
+      scheduler_(scheduler) {
+  if (options_.ack_disk) StartDiskSync();
+}
 
 absl::StatusOr<std::unique_ptr<Table>> Table::Make(const TableOptions& options,
                                                    Scheduler* scheduler) {
@@ -90,6 +92,7 @@ absl::StatusOr<std::unique_ptr<Table>> Table::Make(const TableOptions& options,
   if (!layout.ok() || layout->stride_bytes() != static_cast<int64_t>((*log)->stride_bytes())) {
     return absl::DataLossError(absl::StrCat(options.path, ": layout and stride do not match"));
   }
+  if (absl::Status status = table->SyncRecovered(log->get()); !status.ok()) return status;
   absl::MutexLock lock(&table->mu_);
   table->layout_ = *std::move(layout);
   table->Adopt(*std::move(log));
@@ -151,8 +154,10 @@ absl::Status Table::Open(const std::string& run, const Layout& layout) {
   metadata.stride_bytes = layout.stride_bytes();
   metadata.num_blocks = BlocksFor(options_.capacity_rows);
   metadata.has_priorities = HasPriorities(options_.selector);
-  absl::StatusOr<std::unique_ptr<RowLog>> log = RowLog::Create(options_.path, metadata);
+  absl::StatusOr<std::unique_ptr<RowLog>> log =
+      RowLog::Create(options_.path, metadata, options_.ack_disk);
   if (!log.ok()) return log.status();
+  if (options_.ack_disk) (*log)->KeepSynced();
   layout_ = layout;
   Adopt(*std::move(log));
   return absl::OkStatus();

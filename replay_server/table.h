@@ -25,6 +25,7 @@
 #include "common/rate_limit.h"
 #include "proto/config.pb.h"
 #include "proto/replay.pb.h"
+#include "replay_server/disk_sync.h"
 #include "replay_server/follower.h"
 #include "replay_server/row_log.h"
 #include "replay_server/sample_batch.h"
@@ -45,7 +46,9 @@ struct TableOptions {
   bool never_evict = false;
   uint8_t max_times_sampled = 0;  // 0: no limit
   RateLimit rate_limit;
-  int num_shards = 1;  // that share the rate limiter's band
+  int num_shards = 1;     // that share the rate limiter's band
+  bool ack_disk = false;  // rows are acked once they are on the disk
+  DiskSyncOptions disk_sync = {};
 };
 
 // Consecutive packed rows of one stream, as they came.
@@ -112,6 +115,9 @@ class Table final {
                                                        uint64_t newest_version, bool preload)
       ABSL_LOCKS_EXCLUDED(mu_);
 
+  // What has to sync before anything that Held() or Append() returned is acked; null: nothing.
+  DiskSync* disk_sync() const { return disk_sync_.get(); }
+
   // Unless the writer may write, it was told to wait.
   Admission AdmitWriterOrWait(const WaiterPtr& writer) ABSL_LOCKS_EXCLUDED(mu_);
   // True: `batch` is filled; false: `sampler` was told to wait.
@@ -144,6 +150,8 @@ class Table final {
 
  private:
   Table(const TableOptions& options, Scheduler* scheduler);
+  absl::Status SyncRecovered(RowLog* log) const;
+  void StartDiskSync();
   void Adopt(std::unique_ptr<RowLog> log) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status CheckRuns(absl::Span<const RowRunView> runs) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -223,6 +231,8 @@ class Table final {
   std::list<WaiterPtr> awaiting_turn_ ABSL_GUARDED_BY(mu_);  // writers
   std::list<FollowerPtr> followers_ ABSL_GUARDED_BY(mu_);
   std::list<WaiterPtr> waiting_followers_ ABSL_GUARDED_BY(mu_);  // of those, that have everything
+  // Constant once made.  Last: its thread uses all above.
+  std::unique_ptr<DiskSync> disk_sync_;
 };
 
 }  // namespace troupe
