@@ -1,8 +1,10 @@
 #include "replay_server/follow_call.h"
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "proto/replay.pb.h"
 #include "replay_server/wire.h"
 
@@ -37,6 +39,13 @@ absl::Status FollowCall::Open() {
   absl::StatusOr<Table*> table = shard_->FindTable(request.table());
   if (!table.ok()) return table.status();
   if (absl::Status status = shard_->ClaimRun(request.run()); !status.ok()) return status;
+  const uint64_t most = std::max<uint64_t>(kFollowChunkBytes, shard_->options().max_message_bytes);
+  if (!shard_->budget().Take(most)) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("replay_server.message_budget_bytes has no ", most,
+                     " bytes left for the replies of one more follower"));
+  }
+  taken_bytes_ = most;
   follower_ = *std::move(follower);
   if (absl::Status status = (*table)->StartFollowing(follower_); !status.ok()) return status;
   table_ = *table;
@@ -86,6 +95,7 @@ void FollowCall::OnWriteDone(bool ok) {
 }
 
 void FollowCall::Leave() {
+  if (taken_bytes_ > 0) shard_->budget().Return(taken_bytes_);
   if (table_ == nullptr) return;
   table_->StopFollowing(follower_, waiter_);
   table_->CountFollowCall(-1);

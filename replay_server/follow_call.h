@@ -2,6 +2,7 @@
 #define TROUPE_REPLAY_SERVER_FOLLOW_CALL_H_
 
 #include <chrono>
+#include <cstdint>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -43,7 +44,8 @@ class FollowCall final : public StreamCall<grpc::ServerWriteReactor<grpc::ByteBu
   void SendNextAfter(absl::Duration delay) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   grpc::ByteBuffer request_bytes_ ABSL_GUARDED_BY(mu_);
-  grpc::ByteBuffer reply_bytes_;  // gRPC's while a write is under way
+  grpc::ByteBuffer reply_bytes_;                   // gRPC's while a write is under way
+  uint64_t taken_bytes_ ABSL_GUARDED_BY(mu_) = 0;  // of the message budget: the largest reply
   FollowerPtr follower_ ABSL_GUARDED_BY(mu_);
   FollowBatch batch_ ABSL_GUARDED_BY(mu_);             // scratch
   bool told_everything_ ABSL_GUARDED_BY(mu_) = false;  // that there is no more, since the last row

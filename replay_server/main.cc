@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <iostream>
 #include <string>
 
 #include "absl/cleanup/cleanup.h"
@@ -12,6 +13,7 @@
 #include "absl/time/time.h"
 #include "common/config.h"
 #include "common/program.h"
+#include "replay_server/backup.h"
 #include "replay_server/mapped_file.h"
 #include "replay_server/server.h"
 #include "replay_server/shard_metrics.h"
@@ -23,6 +25,9 @@ ABSL_FLAG(std::string, data_dir, "", "directory that holds the rows and the newe
 ABSL_FLAG(int, shard_index, 0, "which of the config's shards this is");
 ABSL_FLAG(std::string, port_file, "", "file to write the port to once the shard serves");
 ABSL_FLAG(bool, health, false, "ask the shard at --listen whether it serves; exit 0 if it does");
+ABSL_FLAG(
+    std::string, backup, "",
+    "name: ask the shard at --listen to copy what it holds into replay_server.backup_dir/name");
 
 namespace troupe {
 namespace {
@@ -62,6 +67,7 @@ absl::StatusOr<ShardOptions> MakeShardOptions(const proto::Config& config) {
   ShardOptions options;
   options.data_dir = absl::GetFlag(FLAGS_data_dir);
   if (options.data_dir.empty()) return absl::InvalidArgumentError("--data_dir is not set");
+  options.backup_dir = config.replay_server().backup_dir();
   options.max_message_bytes = config.replay_server().max_message_bytes();
   options.max_snapshot_bytes = config.replay_server().max_snapshot_bytes();
   options.max_streams = config.replay_server().max_streams();
@@ -105,10 +111,22 @@ void WatchDisk(Metrics* metrics, ShardOptions* options) {
   options->disk_sync.fail = EndFailed;
 }
 
+absl::Status BackUp(const std::string& address, const std::string& name) {
+  if (absl::Status status = CheckPlaintext(address); !status.ok()) return status;
+  const absl::StatusOr<proto::BackupReply> reply = RequestBackup(address, name);
+  if (!reply.ok()) return reply.status();
+  std::cout << reply->directory() << ": " << reply->rows() << " rows, " << reply->size_bytes()
+            << " bytes; " << reply->rows_evicted() << " rows were evicted meanwhile\n";
+  return absl::OkStatus();
+}
+
 absl::Status Run(Program& program) {
   absl::StatusOr<std::string> address = ListenAddress(program.config);
   if (!address.ok()) return address.status();
   if (absl::GetFlag(FLAGS_health)) return CheckHealth(*address, absl::Seconds(5));
+  if (const std::string name = absl::GetFlag(FLAGS_backup); !name.empty()) {
+    return BackUp(*address, name);
+  }
   if (absl::Status status = CheckPlaintext(*address); !status.ok()) return status;
   absl::StatusOr<ShardOptions> options = MakeShardOptions(program.config);
   if (!options.ok()) return options.status();

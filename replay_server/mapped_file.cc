@@ -83,11 +83,19 @@ void OnBusError(int, siginfo_t* info, void*) {
   _exit(1);
 }
 
-absl::StatusOr<uint8_t*> Map(int fd, const std::string& path, uint64_t size_bytes) {
-  void* data = mmap(nullptr, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+// `sharing`: MAP_SHARED or MAP_PRIVATE.
+absl::StatusOr<uint8_t*> Map(int fd, const std::string& path, uint64_t size_bytes, int sharing) {
+  void* data = mmap(nullptr, size_bytes, PROT_READ | PROT_WRITE, sharing, fd, 0);
   if (data == MAP_FAILED) return FileError("cannot map", path, errno);
   NoteMapped(path, static_cast<uint8_t*>(data), size_bytes);
   return static_cast<uint8_t*>(data);
+}
+
+absl::StatusOr<uint64_t> FileSize(int fd, const std::string& path) {
+  struct stat info;
+  if (fstat(fd, &info) != 0) return FileError("cannot examine", path, errno);
+  if (info.st_size == 0) return absl::DataLossError(absl::StrCat(path, " is empty"));
+  return static_cast<uint64_t>(info.st_size);
 }
 
 // Allocates every byte of the file, holes of a sparse copy included.
@@ -131,7 +139,7 @@ absl::StatusOr<MappedFile> MappedFile::Create(const std::string& path, uint64_t 
     return NoSpace(path, size_bytes, free_bytes);
   }
   if (absl::Status status = Allocate(fd, path, size_bytes); !status.ok()) return status;
-  absl::StatusOr<uint8_t*> data = Map(fd, path, size_bytes);
+  absl::StatusOr<uint8_t*> data = Map(fd, path, size_bytes, MAP_SHARED);
   if (!data.ok()) return data.status();
   std::move(remove_file).Cancel();
   std::move(close_file).Cancel();
@@ -142,15 +150,25 @@ absl::StatusOr<MappedFile> MappedFile::Open(const std::string& path) {
   const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC);
   if (fd < 0) return FileError("cannot open", path, errno);
   absl::Cleanup close_file = [fd] { close(fd); };
-  struct stat info;
-  if (fstat(fd, &info) != 0) return FileError("cannot examine", path, errno);
-  if (info.st_size == 0) return absl::DataLossError(absl::StrCat(path, " is empty"));
-  const auto size_bytes = static_cast<uint64_t>(info.st_size);
-  if (absl::Status status = Allocate(fd, path, size_bytes); !status.ok()) return status;
-  absl::StatusOr<uint8_t*> data = Map(fd, path, size_bytes);
+  absl::StatusOr<uint64_t> size_bytes = FileSize(fd, path);
+  if (!size_bytes.ok()) return size_bytes.status();
+  if (absl::Status status = Allocate(fd, path, *size_bytes); !status.ok()) return status;
+  absl::StatusOr<uint8_t*> data = Map(fd, path, *size_bytes, MAP_SHARED);
   if (!data.ok()) return data.status();
   std::move(close_file).Cancel();
-  return MappedFile(path, fd, *data, size_bytes);
+  return MappedFile(path, fd, *data, *size_bytes);
+}
+
+absl::StatusOr<MappedFile> MappedFile::OpenPrivate(const std::string& path) {
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return FileError("cannot open", path, errno);
+  absl::Cleanup close_file = [fd] { close(fd); };
+  absl::StatusOr<uint64_t> size_bytes = FileSize(fd, path);
+  if (!size_bytes.ok()) return size_bytes.status();
+  absl::StatusOr<uint8_t*> data = Map(fd, path, *size_bytes, MAP_PRIVATE);
+  if (!data.ok()) return data.status();
+  std::move(close_file).Cancel();
+  return MappedFile(path, fd, *data, *size_bytes);
 }
 
 absl::Status MappedFile::Rename(const std::string& path) {

@@ -20,6 +20,8 @@ class MappedFile final {
   static absl::StatusOr<MappedFile> Create(const std::string& path, uint64_t size_bytes);
   // Maps the whole of an existing file.  NOT_FOUND: there is none.
   static absl::StatusOr<MappedFile> Open(const std::string& path);
+  // The same, but what is stored in it is this object's alone: the file is only read.
+  static absl::StatusOr<MappedFile> OpenPrivate(const std::string& path);
 
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&& other) noexcept;

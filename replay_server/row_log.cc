@@ -48,7 +48,15 @@ absl::StatusOr<std::unique_ptr<RowLog>> RowLog::Create(const std::string& path,
 }
 
 absl::StatusOr<std::unique_ptr<RowLog>> RowLog::Recover(const std::string& path) {
-  absl::StatusOr<MappedFile> file = MappedFile::Open(path);
+  return RecoverFile(MappedFile::Open(path), path);
+}
+
+absl::StatusOr<std::unique_ptr<RowLog>> RowLog::RecoverPrivately(const std::string& path) {
+  return RecoverFile(MappedFile::OpenPrivate(path), path);
+}
+
+absl::StatusOr<std::unique_ptr<RowLog>> RowLog::RecoverFile(absl::StatusOr<MappedFile> file,
+                                                            const std::string& path) {
   if (!file.ok()) return file.status();
   absl::StatusOr<LogMetadata> metadata =
       ParseFileHeader(absl::MakeConstSpan(file->data(), file->size_bytes()));
@@ -268,6 +276,10 @@ void RowLog::WriteCounts(const LogCounts& counts, uint64_t generation, uint32_t 
   std::memcpy(&slot, &newest_counts_, sizeof(slot));
   OrderStores();
   counts_ = counts;
+}
+
+void RowLog::CopyAllButRows(absl::Span<uint8_t> to) const {
+  std::memcpy(to.data(), file_.data(), to.size());
 }
 
 std::vector<uint32_t> RowLog::BlocksByAge() const {

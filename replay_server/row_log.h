@@ -41,6 +41,8 @@ class RowLog final {
                                                         bool synced = false);
   // Reads `path`, verifies every committed row and drops blocks that do not verify.
   static absl::StatusOr<std::unique_ptr<RowLog>> Recover(const std::string& path);
+  // The same of a file that stays as it is: what is mended is mended in memory alone.
+  static absl::StatusOr<std::unique_ptr<RowLog>> RecoverPrivately(const std::string& path);
 
   const LogMetadata& metadata() const { return metadata_; }
   uint32_t num_blocks() const { return static_cast<uint32_t>(metadata_.num_blocks); }
@@ -119,6 +121,8 @@ class RowLog final {
   }
   // The block that a row id lies in, if it is not evicted.
   std::optional<uint32_t> FindBlock(uint64_t row_id) const;
+  // Copies what lies before the rows in the file, as it is now.  REQUIRES: `to` has that size.
+  void CopyAllButRows(absl::Span<uint8_t> to) const;
   // Blocks that hold rows, oldest first.
   std::vector<uint32_t> BlocksByAge() const;
 
@@ -132,6 +136,8 @@ class RowLog final {
     std::array<uint64_t, kCommitSlots> epochs = {};
   };
 
+  static absl::StatusOr<std::unique_ptr<RowLog>> RecoverFile(absl::StatusOr<MappedFile> file,
+                                                             const std::string& path);
   RowLog(MappedFile file, LogMetadata metadata, const LogGeometry& geometry);
   void OpenBlock(uint64_t stream_id, Stream* stream);
   void WriteCounts(const LogCounts& counts, uint64_t generation, uint32_t row_count);

@@ -1,6 +1,9 @@
 #include "replay_server/services.h"
 
+#include <utility>
+
 #include "replay_server/append_call.h"
+#include "replay_server/backup.h"
 #include "replay_server/follow_call.h"
 #include "replay_server/publish_call.h"
 #include "replay_server/sample_call.h"
@@ -38,6 +41,25 @@ grpc::ServerUnaryReactor* ReplayService::UpdatePriorities(
     reply->set_unknown(outcome->unknown);
     return absl::OkStatus();
   }()));
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* ReplayService::Backup(grpc::CallbackServerContext* context,
+                                                const proto::BackupRequest* request,
+                                                proto::BackupReply* reply) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  // The server waits for its calls before the shard goes, and so for this.
+  shard_->backup_writer().Post([this, context, request, reply, reactor] {
+    const auto stopped = [&] { return context->IsCancelled() || !shard_->CheckServing().ok(); };
+    absl::Status status = shard_->CheckServing();
+    if (status.ok()) status = shard_->CheckRun(request->run());
+    if (status.ok()) {
+      absl::StatusOr<proto::BackupReply> backup = troupe::Backup(shard_, request->name(), stopped);
+      status = backup.status();
+      if (backup.ok()) *reply = *std::move(backup);
+    }
+    reactor->Finish(ToGrpc(status));
+  });
   return reactor;
 }
 

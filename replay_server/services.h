@@ -12,7 +12,8 @@ class ReplayService final
     : public proto::Replay::WithRawCallbackMethod_Append<
           proto::Replay::WithRawCallbackMethod_Sample<proto::Replay::WithRawCallbackMethod_Follow<
               proto::Replay::WithCallbackMethod_UpdatePriorities<
-                  proto::Replay::WithCallbackMethod_Describe<proto::Replay::Service>>>>> {
+                  proto::Replay::WithCallbackMethod_Backup<
+                      proto::Replay::WithCallbackMethod_Describe<proto::Replay::Service>>>>>> {
  public:
   explicit ReplayService(Shard* shard) : shard_(shard) {}
 
@@ -25,6 +26,9 @@ class ReplayService final
   grpc::ServerUnaryReactor* UpdatePriorities(grpc::CallbackServerContext* context,
                                              const proto::UpdatePrioritiesRequest* request,
                                              proto::UpdatePrioritiesReply* reply) override;
+  grpc::ServerUnaryReactor* Backup(grpc::CallbackServerContext* context,
+                                   const proto::BackupRequest* request,
+                                   proto::BackupReply* reply) override;
   grpc::ServerUnaryReactor* Describe(grpc::CallbackServerContext* context,
                                      const proto::DescribeRequest* request,
                                      proto::DescribeReply* reply) override;

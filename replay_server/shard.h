@@ -26,6 +26,7 @@ namespace troupe {
 
 struct ShardOptions {
   std::string data_dir;
+  std::string backup_dir = {};       // empty: backups are refused
   std::vector<TableOptions> tables;  // `path` is filled in by the shard
   int64_t max_message_bytes = int64_t{4} << 20;
   int64_t max_snapshot_bytes = int64_t{1} << 30;
@@ -57,6 +58,8 @@ class Shard final {
   Scheduler& scheduler() { return scheduler_; }
   // Where snapshots are written, so that samplers do not wait for a disk.
   Scheduler& snapshot_writer() { return snapshot_writer_; }
+  // Where backups are made, which take long.
+  Scheduler& backup_writer() { return backup_writer_; }
   SnapshotStore& snapshots() { return snapshots_; }
   MessageBudget& budget() { return budget_; }
 
@@ -90,6 +93,7 @@ class Shard final {
   Scheduler scheduler_;
   MessageBudget budget_;
   Scheduler snapshot_writer_;
+  Scheduler backup_writer_;
 };
 
 }  // namespace troupe

@@ -133,6 +133,14 @@ class Table final {
   bool FollowOrWait(const FollowerPtr& follower, const WaiterPtr& waiter, FollowBatch* batch)
       ABSL_LOCKS_EXCLUDED(mu_);
   void StopFollowing(const FollowerPtr& follower, const WaiterPtr& waiter) ABSL_LOCKS_EXCLUDED(mu_);
+  // What the log is; nothing before there is one.
+  std::optional<LogMetadata> log_metadata() const ABSL_LOCKS_EXCLUDED(mu_);
+  // As RowLog says.  REQUIRES: there is a log.
+  void CopyAllButRows(absl::Span<uint8_t> to) const ABSL_LOCKS_EXCLUDED(mu_);
+  // Adds `count` rows of a block to `rows`, pinned; false: the block is evicted.  REQUIRES: they
+  // are committed, and there is a log.
+  bool PinRows(uint64_t block_generation, uint32_t first_slot, uint32_t count, PinnedRows* rows)
+      ABSL_LOCKS_EXCLUDED(mu_);
   // A waiter that is given up.
   void Forget(const WaiterPtr& waiter) ABSL_LOCKS_EXCLUDED(mu_);
   // An answer without windows.

@@ -32,6 +32,8 @@ absl::StatusOr<MappedFile> MappedFile::Create(const std::string& path, uint64_t 
   return MappedFile(path, -1, file.data(), file.size());
 }
 
+absl::StatusOr<MappedFile> MappedFile::OpenPrivate(const std::string& path) { return Open(path); }
+
 absl::StatusOr<MappedFile> MappedFile::Open(const std::string& path) {
   const auto found = Files().find(path);
   if (found == Files().end()) return absl::NotFoundError(path);

@@ -21,7 +21,9 @@ namespace troupe {
 // A server process; killed at the end if it is still there.
 class ServerProcess final {
  public:
-  ServerProcess(const TempDir& dir, uint64_t capacity_rows) {
+  // `more`: further arguments.
+  ServerProcess(const TempDir& dir, uint64_t capacity_rows,
+                const std::vector<std::string>& more = {}) {
     const std::string port_file = dir.File("port");
     unlink(port_file.c_str());
     std::vector<std::string> arguments = {TROUPE_REPLAY_SERVER,
@@ -37,6 +39,7 @@ class ServerProcess final {
                                           "learner.sac.random_steps=1",
                                           "--set",
                                           "tables.rate_limiter.samples_per_insert=0"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
     std::vector<char*> argv;
     for (std::string& argument : arguments) argv.push_back(argument.data());
     argv.push_back(nullptr);
