@@ -91,7 +91,9 @@ ActorOptions MakeActorOptions(const std::string& shard) {
   return options;
 }
 
-uint64_t EnvSteps(Server& server) { return server.shard().tables()[0]->Counts().counts.env_steps; }
+uint64_t EnvSteps(Server& server) {
+  return server.shard().tables()[0]->Describe().counts().env_steps();
+}
 
 // Rows that the shard has stored in a second, final rows left out.
 double Measure(Server& server) {
