@@ -171,6 +171,17 @@ absl::StatusOr<MappedFile> MappedFile::OpenPrivate(const std::string& path) {
   return MappedFile(path, fd, *data, *size_bytes);
 }
 
+absl::Status MappedFile::Grow(uint64_t size_bytes) {
+  if (absl::Status status = Allocate(fd_, path_, size_bytes); !status.ok()) return status;
+  absl::StatusOr<uint8_t*> data = Map(fd_, path_, size_bytes);
+  if (!data.ok()) return data.status();
+  NoteUnmapped(data_);
+  munmap(data_, size_bytes_);
+  data_ = *data;
+  size_bytes_ = size_bytes;
+  return absl::OkStatus();
+}
+
 absl::Status MappedFile::Rename(const std::string& path) {
   if (rename(path_.c_str(), path.c_str()) != 0) return FileError("cannot rename to", path, errno);
   NoteUnmapped(data_);

@@ -27,6 +27,8 @@ class MappedFile final {
   MappedFile& operator=(MappedFile&& other) noexcept;
   ~MappedFile();
 
+  // Makes the file larger, by zeros; moves data().  RESOURCE_EXHAUSTED as Create().
+  absl::Status Grow(uint64_t size_bytes);
   // Gives the file another name.
   absl::Status Rename(const std::string& path);
   // Returns once all that was stored before is on the disk, by fdatasync.  After an error the

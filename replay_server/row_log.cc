@@ -59,14 +59,22 @@ absl::StatusOr<std::unique_ptr<RowLog>> RowLog::RecoverFile(absl::StatusOr<Mappe
                                                             const std::string& path) {
   if (!file.ok()) return file.status();
   absl::StatusOr<LogMetadata> metadata =
-      ParseFileHeader(absl::MakeConstSpan(file->data(), file->size_bytes()));
+      ParseFileHeader(absl::MakeConstSpan(file->data(), file->size_bytes()), /*may_be_cut=*/true);
   if (!metadata.ok()) {
     return absl::Status(metadata.status().code(),
                         absl::StrCat(path, ": ", metadata.status().message()));
   }
   absl::StatusOr<LogGeometry> geometry = ComputeGeometry(*metadata);
   if (!geometry.ok()) return geometry.status();
+  const uint64_t found_bytes = file->size_bytes();
+  if (found_bytes < geometry->file_bytes) {
+    if (absl::Status status = file->Grow(geometry->file_bytes); !status.ok()) return status;
+  }
   std::unique_ptr<RowLog> log(new RowLog(*std::move(file), *metadata, *geometry));
+  if (found_bytes < geometry->file_bytes) {
+    log->losses_.push_back(absl::StrCat("the file was cut off: ", found_bytes, " of ",
+                                        geometry->file_bytes, " bytes were there"));
+  }
   const std::vector<LogCountsSlot> slots(log->counts_slots_, log->counts_slots_ + 2);
   log->RecoverCounts(slots);
   log->RecoverBlocks();

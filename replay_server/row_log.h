@@ -39,7 +39,8 @@ class RowLog final {
   static absl::StatusOr<std::unique_ptr<RowLog>> Create(const std::string& path,
                                                         const LogMetadata& metadata,
                                                         bool synced = false);
-  // Reads `path`, verifies every committed row and drops blocks that do not verify.
+  // Reads `path`, verifies every committed row and drops blocks that do not verify.  A file that is
+  // cut off behind its block headers gets its size back: the rows that are missing do not verify.
   static absl::StatusOr<std::unique_ptr<RowLog>> Recover(const std::string& path);
   // The same of a file that stays as it is: what is mended is mended in memory alone.
   static absl::StatusOr<std::unique_ptr<RowLog>> RecoverPrivately(const std::string& path);

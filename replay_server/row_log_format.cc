@@ -99,7 +99,7 @@ std::string EncodeFileHeader(const LogMetadata& metadata) {
                       strings);
 }
 
-absl::StatusOr<LogMetadata> ParseFileHeader(absl::Span<const uint8_t> file) {
+absl::StatusOr<LogMetadata> ParseFileHeader(absl::Span<const uint8_t> file, bool may_be_cut) {
   FileHeader header;
   if (file.size() < sizeof(header)) {
     return absl::DataLossError(absl::StrCat(file.size(), " bytes are no row log"));
@@ -131,7 +131,7 @@ absl::StatusOr<LogMetadata> ParseFileHeader(absl::Span<const uint8_t> file) {
   }
   absl::StatusOr<LogGeometry> geometry = ComputeGeometry(metadata);
   if (!geometry.ok()) return geometry.status();
-  if (file.size() < geometry->file_bytes) {
+  if (file.size() < (may_be_cut ? geometry->times_offset : geometry->file_bytes)) {
     return absl::DataLossError(absl::StrCat("row log has ", file.size(),
                                             " bytes where its header says ", geometry->file_bytes));
   }

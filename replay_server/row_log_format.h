@@ -63,7 +63,9 @@ absl::StatusOr<LogGeometry> ComputeGeometry(const LogMetadata& metadata);
 // The first bytes of a file: header and metadata.
 std::string EncodeFileHeader(const LogMetadata& metadata);
 // DATA_LOSS: not a row log, damaged, or shorter than it says; UNIMPLEMENTED: another version.
-absl::StatusOr<LogMetadata> ParseFileHeader(absl::Span<const uint8_t> file);
+// `may_be_cut`: it may be shorter, if all block headers are there.
+absl::StatusOr<LogMetadata> ParseFileHeader(absl::Span<const uint8_t> file,
+                                            bool may_be_cut = false);
 
 // Counts over the life of the log.
 struct LogCounts {

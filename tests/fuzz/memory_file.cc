@@ -42,10 +42,12 @@ absl::StatusOr<MappedFile> MappedFile::Open(const std::string& path) {
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)),
+    : path_(std::move(other.path_)),
+      data_(std::exchange(other.data_, nullptr)),
       size_bytes_(std::exchange(other.size_bytes_, 0)) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(path_, other.path_);
   std::swap(data_, other.data_);
   std::swap(size_bytes_, other.size_bytes_);
   return *this;
@@ -53,6 +55,12 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 
 MappedFile::~MappedFile() = default;
 
+absl::Status MappedFile::Grow(uint64_t size_bytes) {
+  MemoryFile(path_).resize(size_bytes);
+  data_ = MemoryFile(path_).data();
+  size_bytes_ = size_bytes;
+  return absl::OkStatus();
+}
 absl::Status MappedFile::Rename(const std::string& path) { return absl::OkStatus(); }
 absl::Status MappedFile::Sync() const { return absl::OkStatus(); }
 void MappedFile::Redirty() {}

@@ -149,7 +149,14 @@ std::string Torn(const History& history, Numbers* numbers) {
 std::string Damaged(const History& history, Numbers* numbers, std::set<uint64_t>* touched) {
   std::string file = history.ages.back();
   const uint64_t flips = numbers->Take(1) % 5;
-  if (flips == 4) return file.substr(0, numbers->Take(4) % file.size());
+  if (flips == 4) {
+    const uint64_t size = numbers->Take(4) % file.size();
+    for (uint64_t block = 0; block < kBlocks; ++block) {
+      const uint64_t end = history.geometry.rows_offset + (block + 1) * kRowsPerBlock * kStride;
+      if (end > size) touched->insert(block);
+    }
+    return file.substr(0, size);
+  }
   for (uint64_t i = 0; i < flips; ++i) {
     const uint64_t offset = TakeOffset(numbers, history.geometry);
     file[offset] = static_cast<char>(file[offset] ^ 1 << numbers->Take(1) % 8);
