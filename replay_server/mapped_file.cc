@@ -173,7 +173,7 @@ absl::StatusOr<MappedFile> MappedFile::OpenPrivate(const std::string& path) {
 
 absl::Status MappedFile::Grow(uint64_t size_bytes) {
   if (absl::Status status = Allocate(fd_, path_, size_bytes); !status.ok()) return status;
-  absl::StatusOr<uint8_t*> data = Map(fd_, path_, size_bytes);
+  absl::StatusOr<uint8_t*> data = Map(fd_, path_, size_bytes, MAP_SHARED);
   if (!data.ok()) return data.status();
   NoteUnmapped(data_);
   munmap(data_, size_bytes_);
