@@ -82,9 +82,9 @@ class TrainerTest : public testing::Test {
     const proto::Table table = EffectiveTable(config_, "replay").value();
     ShardOptions options{.data_dir = dir_ + "/shard"};
     options.tables.push_back({.name = "replay", .path = "", .capacity_rows = 100000});
-    options.tables[0].rate_limiter = {table.rate_limiter().min_size(),
-                                      table.rate_limiter().samples_per_insert(),
-                                      table.rate_limiter().slack()};
+    options.tables[0].rate_limit = {table.rate_limiter().min_size(),
+                                    table.rate_limiter().samples_per_insert(),
+                                    table.rate_limiter().slack()};
     server_ = Server::Start("127.0.0.1:0", options).value();
     config_.add_shards(absl::StrCat("127.0.0.1:", server_->port()));
     StartWriter();
