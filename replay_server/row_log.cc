@@ -85,6 +85,7 @@ RowLog::RowLog(MappedFile file, LogMetadata metadata, const LogGeometry& geometr
     : file_(std::move(file)),
       metadata_(std::move(metadata)),
       counts_slots_(reinterpret_cast<LogCountsSlot*>(file_.data() + geometry.counts_offset)),
+      synced_(reinterpret_cast<uint64_t*>(counts_slots_ + 2)),
       headers_(reinterpret_cast<BlockHeader*>(file_.data() + geometry.headers_offset)),
       times_(file_.data() + geometry.times_offset),
       priorities_(metadata_.has_priorities
@@ -169,6 +170,7 @@ void RowLog::OpenBlock(uint64_t stream_id, Stream* stream) {
   std::fill(std::begin(header.slots), std::end(header.slots), CommitSlot{});
   header.stream = stream_id;
   header.first_row = stream->held;
+  header.follows = stream->block != kNoBlock ? 1 : 0;
   finals_[block] = 0;
   std::memset(times_ + uint64_t{block} * kRowsPerBlock, 0, kRowsPerBlock);
   if (priorities_ != nullptr) {
@@ -255,6 +257,7 @@ void RowLog::Commit(const StagedRows& staged, const LogCounts& counts) {
 void RowLog::KeepSynced() {
   for (auto& [id, stream] : streams_) stream.epochs = {};
   syncing_epoch_ = durable_epoch_ = 0;
+  *synced_ = EncodeSynced(newest_generation_);
 }
 
 absl::Status RowLog::SyncAgain() {

@@ -82,13 +82,22 @@ class RowLog final {
   // --- Disk. ---
   // Once called, commits keep what is on the disk readable there: at every moment the newest commit
   // before the last BeginSync() that has ended verifies, whatever part of later stores got to
-  // the disk.  REQUIRES: nothing was committed since the log was made or recovered, and Sync().
+  // the disk.  REQUIRES: nothing was committed since the log was made or recovered.  The first
+  // Sync() comes after it and before the first commit.
   void KeepSynced();
+  // Rows are acked before they are on the disk.
+  void ForgetSynced() { *synced_ = 0; }
   // What was committed before BeginSync() survives the loss of power once Sync() was OK and
   // EndSync() is called.  Sync() may run beside everything else.
-  void BeginSync() { syncing_epoch_ = epoch_++; }
+  void BeginSync() {
+    syncing_epoch_ = epoch_++;
+    syncing_generation_ = newest_generation_;
+  }
   absl::Status Sync() const { return file_.Sync(); }
-  void EndSync() { durable_epoch_ = syncing_epoch_; }
+  void EndSync() {
+    durable_epoch_ = syncing_epoch_;
+    *synced_ = EncodeSynced(syncing_generation_);
+  }
   // As Sync(), after one that failed: writes everything again, as the kernel may take pages for
   // written that are not.  May run beside everything else.
   absl::Status SyncAgain();
@@ -145,6 +154,9 @@ class RowLog final {
   void RecoverBlocks();
   void RecoverBlock(uint32_t block, const CommitSlot& committed);
   void RecoverCounts(absl::Span<const LogCountsSlot> slots);
+  // Was it begun after the last sync, while what came before it in its stream did not reach the
+  // disk?
+  bool IsBehindUnsynced(const BlockHeader& header) const;
   bool CommitHappened(const LogCountsSlot& slot) const;
   void NoteLoss(uint32_t block, uint64_t rows_left);
   int SlotToOverwrite(const BlockHeader& header, const Stream& stream) const;
@@ -154,6 +166,7 @@ class RowLog final {
   MappedFile file_;
   const LogMetadata metadata_;
   LogCountsSlot* const counts_slots_;
+  uint64_t* const synced_;
   BlockHeader* const headers_;
   uint8_t* const times_;
   float* const priorities_;  // null: none
@@ -175,6 +188,7 @@ class RowLog final {
   // A commit is numbered with the epoch it is made in; those of durable_epoch_ and before are safe.
   uint64_t epoch_ = 1;
   uint64_t syncing_epoch_ = ~uint64_t{0};
+  uint64_t syncing_generation_ = 0;
   uint64_t durable_epoch_ = ~uint64_t{0};
 };
 

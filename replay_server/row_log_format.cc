@@ -151,14 +151,27 @@ bool CountsSlotVerifies(const LogCountsSlot& slot) {
   return slot.check == Crc32c(0, &slot, offsetof(LogCountsSlot, check));
 }
 
+constexpr int kSyncedBits = 48;
+
+uint64_t EncodeSynced(uint64_t generation) {
+  const uint64_t check = (Crc32c(0, &generation, sizeof(generation)) & 0xffff) | 1;
+  return check << kSyncedBits | generation;
+}
+
+std::optional<uint64_t> DecodeSynced(uint64_t word) {
+  const uint64_t generation = word & ((uint64_t{1} << kSyncedBits) - 1);
+  return word == EncodeSynced(generation) ? std::optional(generation) : std::nullopt;
+}
+
 uint64_t SlotMask(uint32_t first_slot, uint32_t count) {
   if (count == 0) return 0;
   return (~uint64_t{0} >> (kRowsPerBlock - count)) << first_slot;
 }
 
 uint32_t CommitCheck(const BlockHeader& header, const CommitSlot& slot) {
-  const uint64_t covered[] = {header.stream, header.first_row, header.generation,
-                              uint64_t{slot.row_count} << 32 | slot.rows_crc32c};
+  const uint64_t covered[] = {
+      header.stream, header.first_row, header.generation,
+      (uint64_t{header.follows} << 31 | slot.row_count) << 32 | slot.rows_crc32c};
   const uint32_t check = Crc32c(0, covered, sizeof(covered));
   return check == 0 ? 1 : check;
 }

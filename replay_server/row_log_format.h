@@ -2,6 +2,7 @@
 #define TROUPE_REPLAY_SERVER_ROW_LOG_FORMAT_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -13,6 +14,7 @@
 //
 //   FileHeader, metadata        what the log is; written once
 //   two LogCountsSlots          counts, written in turn
+//   uint64                      what is on the disk: EncodeSynced()
 //   BlockHeader x num_blocks
 //   uint8 x num_blocks x 64     how often the window that starts at a row was sampled
 //   float32 x num_blocks x 64   priority of the window that starts at a row, if has_priorities
@@ -114,9 +116,15 @@ struct BlockHeader {
   uint64_t first_row;
   uint64_t generation;
   CommitSlot slots[kCommitSlots];  // in no order: the newest has the most rows
-  uint32_t unused;
+  uint32_t follows;  // 1: the block before it in its stream was in the log when it was begun
 };
 static_assert(sizeof(BlockHeader) == 64);
+
+// Says that blocks up to this generation are on the disk.  0: nothing is known, rows were acked
+// before they were.
+uint64_t EncodeSynced(uint64_t generation);
+// Nothing: nothing is known.
+std::optional<uint64_t> DecodeSynced(uint64_t word);
 
 // Slots [first_slot, first_slot + count) as bits.  REQUIRES: first_slot + count <= 64.
 uint64_t SlotMask(uint32_t first_slot, uint32_t count);

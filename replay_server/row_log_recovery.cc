@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <limits>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -76,10 +77,25 @@ void RowLog::RecoverBlocks() {
   if (corrupt_blocks_ > 0) newest_generation_ += metadata_.num_blocks;
 }
 
+// Power was lost: a later block is on the disk, an earlier one of its stream is not.  Kept, its
+// rows would tell the writer that those before them are held.  None of them was acked, unless the
+// ring was filled once within two syncs.
+bool RowLog::IsBehindUnsynced(const BlockHeader& header) const {
+  const std::optional<uint64_t> synced = DecodeSynced(*synced_);
+  if (!synced.has_value() || header.generation <= *synced || (header.follows & 1) == 0)
+    return false;
+  const auto found = streams_.find(header.stream);
+  return found == streams_.end() || found->second.held != header.first_row;
+}
+
 // REQUIRES: called in order of generations.
 void RowLog::RecoverBlock(uint32_t block, const CommitSlot& committed) {
   BlockHeader& header = headers_[block];
   newest_generation_ = header.generation;
+  if (IsBehindUnsynced(header)) {
+    header.generation = kEvicted;
+    return;
+  }
   Stream& stream = streams_[header.stream];
   if (header.first_row < stream.held) {  // sound by itself, but these rows are here already
     NoteLoss(block, 0);

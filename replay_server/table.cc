@@ -157,7 +157,10 @@ absl::Status Table::Open(const std::string& run, const Layout& layout) {
   absl::StatusOr<std::unique_ptr<RowLog>> log =
       RowLog::Create(options_.path, metadata, options_.ack_disk);
   if (!log.ok()) return log.status();
-  if (options_.ack_disk) (*log)->KeepSynced();
+  if (options_.ack_disk) {
+    (*log)->KeepSynced();
+    if (absl::Status status = (*log)->Sync(); !status.ok()) return status;
+  }
   layout_ = layout;
   Adopt(*std::move(log));
   return absl::OkStatus();

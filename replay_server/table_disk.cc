@@ -8,10 +8,12 @@ namespace troupe {
 
 // Rows that a process which died has stored may be in memory only.
 absl::Status Table::SyncRecovered(RowLog* log) const {
-  if (!options_.ack_disk) return absl::OkStatus();
-  if (absl::Status status = log->Sync(); !status.ok()) return status;
+  if (!options_.ack_disk) {
+    log->ForgetSynced();
+    return absl::OkStatus();
+  }
   log->KeepSynced();
-  return absl::OkStatus();
+  return log->Sync();
 }
 
 void Table::StartDiskSync() {

@@ -13,7 +13,8 @@
 namespace troupe {
 namespace {
 
-constexpr uint64_t kNumBlocks = 6;
+constexpr uint64_t kNumBlocks = 32;
+constexpr uint64_t kMaxUnsyncedRows = 64 * 4;
 constexpr uint64_t kNumStreams = 4;
 constexpr size_t kSectorWords = 512 / sizeof(uint64_t);
 
@@ -148,10 +149,21 @@ class Life final {
   }
 
   void Append(uint64_t stream, uint64_t count) {
+    unsynced_rows_ += count;
+    if (unsynced_rows_ > kMaxUnsyncedRows) {  // a writer waits for its acks
+      if (!syncing_) BeginSync();
+      EndSync();
+      unsynced_rows_ = count;
+    }
     const uint64_t first = log_->HeldRows(stream);
     for (uint64_t row = first; row < first + count; ++row) written_in_[{stream, row}] = life_;
     AppendRows(
-        log_.get(), stream, Rows(stream, first, count, {}, life_), [this](uint32_t) { Tick(); },
+        log_.get(), stream, Rows(stream, first, count, {}, life_),
+        [this](uint32_t victim) {
+          uint64_t& evicted = evicted_[log_->stream(victim)];
+          evicted = std::max(evicted, log_->first_row(victim) + log_->row_count(victim));
+          Tick();
+        },
         [this](const StagedRows&) { Tick(); });
   }
 
@@ -186,6 +198,18 @@ class Life final {
           << "row " << key.second << " of stream " << key.first << " was acked and is lost";
     }
     acked_rows_checked_ += cut_->acked.size();
+    // What is told as held is never sent again.
+    for (uint64_t stream = 1; stream <= kNumStreams; ++stream) {
+      auto row = found.lower_bound({stream, 0});
+      if (row == found.end() || row->first != stream) continue;
+      for (uint64_t number = row->second; number < log_->HeldRows(stream); ++number) {
+        if (number < evicted_[stream]) continue;
+        ASSERT_TRUE(found.contains({stream, number})) << "a gap at row " << number;
+      }
+      const uint64_t first = found.lower_bound({stream, 0})->second;
+      ASSERT_LE(first, std::max(acked_[stream], evicted_[stream]))
+          << "rows before " << first << " were never acked";
+    }
   }
 
   TempDir dir_;
@@ -194,10 +218,12 @@ class Life final {
   Disk disk_;
   std::unique_ptr<RowLog> log_;
   bool syncing_ = false;
+  uint64_t unsynced_rows_ = 0;
   uint64_t life_ = 0;
   int64_t steps_until_cut_ = 0;
   std::map<uint64_t, uint64_t> acked_;    // rows by stream
   std::map<uint64_t, uint64_t> covered_;  // by the sync under way
+  std::map<uint64_t, uint64_t> evicted_;  // rows below, of each stream
   std::map<RowKey, uint64_t> written_in_;
   std::optional<Cut> cut_;
   uint64_t acked_rows_checked_ = 0;
