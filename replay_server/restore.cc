@@ -136,6 +136,7 @@ absl::StatusOr<std::vector<StreamBlocks>> FindStreams(const Logs& logs) {
     }
   }
   std::vector<StreamBlocks> result;
+  result.reserve(streams.size());
   for (auto& [id, stream] : streams) result.push_back(std::move(stream));
   std::stable_sort(result.begin(), result.end(),
                    [](const auto& a, const auto& b) { return a.blocks.size() > b.blocks.size(); });
