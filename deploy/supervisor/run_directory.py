@@ -98,8 +98,10 @@ class RunDirectory:
             result = subprocess.run([program, *flags], capture_output=True, text=True, check=False)
         except OSError as error:
             raise Failure(f"cannot run {program}, is it built? {error}") from error
-        if result.returncode != 0:
+        if result.returncode == 2:
             raise WrongUse(result.stderr.strip())
+        if result.returncode != 0:
+            raise Failure(result.stderr.strip())
         return result.stdout
 
     def _old_config(self):
