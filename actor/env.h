@@ -21,8 +21,9 @@ struct EnvSpec {
   // Continuous actions: elements of the action, with their bounds.
   int64_t action_size = 0;
   std::vector<double> action_low, action_high;  // [action_size]
-  // Discrete actions: number of choices; action_size is then 1 and the action holds 0 .. n - 1.
-  int64_t num_choices = 0;
+  // Discrete actions: number of choices of each element, which holds 0 .. n - 1.  Empty:
+  // continuous.
+  std::vector<int64_t> num_choices;  // [action_size]
   // Truncation after this many steps; 0: never.
   int64_t max_episode_steps = 0;
 };

@@ -68,10 +68,9 @@ absl::StatusOr<EpisodeResults> Evaluator::Play(Policy& policy, int64_t episodes,
   for (Seat& seat : seats_) seat.episode = -1;
   while (const size_t busy = FillFrontSeats(episodes)) {
     if (stop()) return absl::CancelledError("stopped during an evaluation");
-    absl::Status acted =
-        policy.Act(absl::MakeConstSpan(observations_).first(busy * observation_size_),
-                   static_cast<int64_t>(busy), /*deterministic=*/true,
-                   absl::MakeSpan(actions_).first(busy * action_size_));
+    absl::Status acted = policy.Mode(
+        absl::MakeConstSpan(observations_).first(busy * observation_size_),
+        static_cast<int64_t>(busy), absl::MakeSpan(actions_).first(busy * action_size_));
     if (!acted.ok()) return acted;
     for (size_t i = 0; i < busy; ++i) {
       StepSeat(seats_[i], absl::MakeConstSpan(actions_).subspan(i * action_size_, action_size_),

@@ -73,6 +73,15 @@ int64_t MaxRowsAhead(const proto::Config& config, const proto::Table& table) {
   return 2 * std::max<int64_t>(config.actor().num_envs(), static_cast<int64_t>(rows));
 }
 
+// Rows of another table than the learner's, such as demonstrations, are cut alike.
+bool IsOnPolicy(const proto::Config& config) { return config.learner().has_ppo(); }
+
+UnrollRule Unroll(const proto::Config& config) {
+  if (!IsOnPolicy(config)) return {};
+  const proto::Ppo& ppo = config.learner().ppo();
+  return {.length = ppo.unroll_length(), .synchronous = ppo.max_policy_lag() == 0};
+}
+
 RowWriterOptions WriterOptions(const proto::Config& config) {
   const proto::Actor& actor = config.actor();
   return {.shards = Shards(config),
@@ -128,7 +137,7 @@ absl::Status PrintRowLogBytes(const proto::Config& config) {
   if (!table.ok()) return table.status();
   absl::StatusOr<std::unique_ptr<Env>> env = MakeEnv(config.environment(), DefaultAssetDir());
   if (!env.ok()) return env.status();
-  absl::StatusOr<Layout> layout = Layout::FromProto(MakeLayout((*env)->spec()));
+  absl::StatusOr<Layout> layout = Layout::FromProto(MakeLayout((*env)->spec(), IsOnPolicy(config)));
   if (!layout.ok()) return layout.status();
   std::cout << table->capacity_rows() * (layout->stride_bytes() + kRowOverheadBytes) << "\n";
   return absl::OkStatus();
@@ -146,6 +155,8 @@ absl::Status Act(Program& program) {
                    .output_dir = absl::GetFlag(FLAGS_output_dir),
                    .ledger = absl::GetFlag(FLAGS_ledger),
                    .max_rows_ahead = MaxRowsAhead(config, *table),
+                   .with_log_prob = IsOnPolicy(config),
+                   .unroll = Unroll(config),
                    .writer = WriterOptions(config),
                    .snapshots = SnapshotOptions(config)},
                   program.stop, program.metrics);

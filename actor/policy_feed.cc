@@ -3,19 +3,22 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/time.h"
 
 namespace troupe {
 namespace {
 
 absl::Status CheckFits(const PolicyMetadata& policy, const EnvSpec& spec) {
-  if (policy.observation_size == spec.observation_size && policy.action_size == spec.action_size) {
+  if (policy.observation_size == spec.observation_size && policy.action_size == spec.action_size &&
+      policy.num_choices == spec.num_choices) {
     return absl::OkStatus();
   }
-  return absl::FailedPreconditionError(
-      absl::StrCat("the policy of run '", policy.run, "' maps ", policy.observation_size,
-                   " observations to ", policy.action_size, " actions, but ", spec.id, " has ",
-                   spec.observation_size, " and ", spec.action_size));
+  return absl::FailedPreconditionError(absl::StrCat(
+      "the policy of run '", policy.run, "' maps ", policy.observation_size, " observations to ",
+      policy.action_size, " actions of [", absl::StrJoin(policy.num_choices, ","),
+      "] choices, but ", spec.id, " has ", spec.observation_size, ", ", spec.action_size,
+      " and [", absl::StrJoin(spec.num_choices, ","), "]"));
 }
 
 }  // namespace

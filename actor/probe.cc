@@ -76,12 +76,14 @@ absl::Status CheckAction(const EnvSpec& spec, absl::Span<const double> action) {
     return absl::InvalidArgumentError(absl::StrCat(
         "an action of ", spec.id, " has ", spec.action_size, " numbers, got ", action.size()));
   }
-  for (const double a : action) {
+  for (size_t i = 0; i < action.size(); ++i) {
+    const double a = action[i];
     if (!std::isfinite(a)) return absl::InvalidArgumentError(absl::StrCat("not finite: ", a));
-    const bool is_choice = a == std::floor(a) && 0 <= a && a < spec.num_choices;
-    if (spec.num_choices > 0 && !is_choice) {
-      return absl::InvalidArgumentError(absl::StrCat("an action of ", spec.id, " is one of 0 to ",
-                                                     spec.num_choices - 1, ", got ", a));
+    if (spec.num_choices.empty()) continue;
+    const int64_t n = spec.num_choices[i];
+    if (a != std::floor(a) || a < 0 || a >= n) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("an action of ", spec.id, " is one of 0 to ", n - 1, ", got ", a));
     }
   }
   return absl::OkStatus();

@@ -30,7 +30,7 @@ RolloutMetrics::RolloutMetrics(Metrics& metrics)
                                       "Counter part of the version of the policy in use.")) {}
 
 Rollout::Rollout(VectorEnv& envs, const RowPacker& packer, RowWriter& writer, PolicyFeed& feed,
-                 RolloutMetrics& metrics, uint64_t seed)
+                 RolloutMetrics& metrics, uint64_t seed, const UnrollRule& unroll)
     : envs_(envs),
       packer_(packer),
       writer_(writer),
@@ -40,8 +40,13 @@ Rollout::Rollout(VectorEnv& envs, const RowPacker& packer, RowWriter& writer, Po
       num_envs_(envs.num_envs()),
       observation_size_(envs.spec().observation_size),
       action_size_(envs.spec().action_size),
+      unroll_(unroll),
       observations_(num_envs_ * observation_size_),
-      actions_(num_envs_ * action_size_) {}
+      actions_(num_envs_ * action_size_),
+      row_actions_(actions_.size()),
+      log_probs_(num_envs_),
+      active_(num_envs_, 1),
+      num_active_(num_envs_) {}
 
 void Rollout::Use(std::unique_ptr<Policy> policy) {
   policy_ = std::move(policy);
@@ -58,54 +63,98 @@ absl::Status Rollout::Run() {
   Use(*std::move(first));
   envs_.Reset();
   while (!stop_.load(std::memory_order_relaxed)) {
-    if (std::unique_ptr<Policy> newer = feed_.Take()) Use(std::move(newer));
-    absl::Status stepped = StepOnce();
-    if (absl::IsCancelled(stepped)) return absl::OkStatus();
-    if (!stepped.ok()) return stepped;
+    absl::Status status = ChangePolicy();
+    if (status.ok()) status = StepOnce();
+    if (absl::IsCancelled(status)) return absl::OkStatus();
+    if (!status.ok()) return status;
   }
+  return absl::OkStatus();
+}
+
+absl::Status Rollout::ChangePolicy() {
+  if (unroll_.synchronous) return num_active_ > 0 ? absl::OkStatus() : AwaitNextPolicy();
+  if (std::unique_ptr<Policy> newer = feed_.Take()) Use(std::move(newer));
+  return absl::OkStatus();
+}
+
+absl::Status Rollout::AwaitNextPolicy() {
+  if (absl::Status sent = writer_.SendNow(); !sent.ok()) return sent;
+  absl::StatusOr<std::unique_ptr<Policy>> next = feed_.WaitAndTake();
+  if (!next.ok()) return next.status();
+  Use(*std::move(next));
+  std::fill(active_.begin(), active_.end(), 1);
+  num_active_ = num_envs_;
   return absl::OkStatus();
 }
 
 absl::Status Rollout::StepOnce() {
   std::copy(envs_.observations().begin(), envs_.observations().end(), observations_.begin());
-  absl::Status acted =
-      policy_->Act(observations_, num_envs_, /*deterministic=*/false, absl::MakeSpan(actions_));
+  absl::Status acted = policy_->Sample(
+      observations_, num_envs_,
+      {absl::MakeSpan(actions_), absl::MakeSpan(row_actions_), absl::MakeSpan(log_probs_)});
   if (!acted.ok()) return acted;
-  envs_.Step(actions_);
+  envs_.Step(actions_, active_);
   if (!AllFinite(envs_.next_observations()) || !AllFinite(envs_.rewards())) {
     return absl::InternalError(absl::StrCat(envs_.spec().id,
                                             " gave an observation or reward that is not finite"
                                             " after ",
                                             env_steps_, " steps"));
   }
-  metrics_.env_steps.Increment(static_cast<double>(num_envs_));
-  env_steps_ += num_envs_;
+  metrics_.env_steps.Increment(static_cast<double>(num_active_));
+  env_steps_ += num_active_;
   return AppendRows();
 }
 
 absl::Status Rollout::AppendRows() {
   for (int64_t env = 0; env < num_envs_; ++env) {
-    if (absl::Status appended = AppendRow(env); !appended.ok()) return appended;
+    if (active_[env] == 0) continue;
+    if (absl::Status appended = AppendStep(env); !appended.ok()) return appended;
   }
   return absl::OkStatus();
 }
 
-absl::Status Rollout::AppendRow(int64_t env) {
-  const uint64_t version = policy_->metadata().version;
-  const auto observation =
-      absl::MakeConstSpan(observations_).subspan(env * observation_size_, observation_size_);
-  const auto action = absl::MakeConstSpan(actions_).subspan(env * action_size_, action_size_);
-  absl::Status appended = writer_.Append(env, [&](absl::Span<char> row) {
-    packer_.PackStep(version, observation, action, envs_.rewards()[env], row);
+absl::Status Rollout::AppendStep(int64_t env) {
+  const PackedStep step{
+      .policy_version = policy_->metadata().version,
+      .observation = Observation(observations_, env),
+      .action = absl::MakeConstSpan(row_actions_).subspan(env * action_size_, action_size_),
+      .reward = envs_.rewards()[env],
+      .log_prob = log_probs_[env]};
+  const absl::StatusOr<uint64_t> number =
+      writer_.Append(env, [&](absl::Span<char> row) { packer_.PackStep(step, row); });
+  if (!number.ok()) return number.status();
+  const uint32_t flags = (envs_.terminated()[env] != 0 ? kTerminated : 0u) |
+                         (envs_.truncated()[env] != 0 ? kTruncated : 0u);
+  absl::StatusOr<int64_t> place = PlaceInWindow(*number);
+  if (flags != 0) {
+    CountEpisode(env);
+    place = AppendFinal(env, Observation(envs_.next_observations(), env), flags);
+    if (!place.ok()) return place.status();
+  }
+  return unroll_.length > 0 ? CloseUnroll(env, *place) : absl::OkStatus();
+}
+
+absl::StatusOr<int64_t> Rollout::AppendFinal(int64_t env, absl::Span<const float> observation,
+                                             uint32_t flags) {
+  const absl::StatusOr<uint64_t> number = writer_.Append(env, [&](absl::Span<char> row) {
+    packer_.PackFinal(policy_->metadata().version, observation, flags, row);
   });
-  const bool terminated = envs_.terminated()[env] != 0;
-  const bool truncated = envs_.truncated()[env] != 0;
-  if (!appended.ok() || !(terminated || truncated)) return appended;
-  CountEpisode(env);
-  const auto last = envs_.next_observations().subspan(env * observation_size_, observation_size_);
-  return writer_.Append(env, [&](absl::Span<char> row) {
-    packer_.PackFinal(version, last, terminated, truncated, row);
-  });
+  if (!number.ok()) return number.status();
+  return PlaceInWindow(*number);
+}
+
+absl::Status Rollout::CloseUnroll(int64_t env, int64_t place) {
+  if (place == unroll_.length - 1) {
+    const absl::StatusOr<int64_t> last =
+        AppendFinal(env, Observation(envs_.observations(), env), kCut);
+    if (!last.ok()) return last.status();
+    place = *last;
+  }
+  if (unroll_.synchronous && place == unroll_.length) {
+    active_[env] = 0;
+    --num_active_;
+  }
+  return absl::OkStatus();
 }
 
 void Rollout::CountEpisode(int64_t env) {

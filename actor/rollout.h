@@ -29,14 +29,25 @@ struct RolloutMetrics {
   prometheus::Gauge& policy_version;
 };
 
+// How an actor's rows are cut for an on-policy learner.
+struct UnrollRule {
+  // Rows of a window but the last; 0: rows are not cut.
+  int64_t length = 0;
+  // Every environment makes one unroll with one policy, and then waits for the next.
+  bool synchronous = false;
+};
+
 // The actor's loop: one batched forward, one step of every environment, one row each.
+//
+// With an UnrollRule the last row of each window, the rows [k W, (k + 1) W) of a stream with
+// W = length + 1, holds no action: it is the last of an episode, or one flagged kCut.
 //
 // Owned and run by one thread; only RequestStop may come from another.
 class Rollout final {
  public:
   // All of them outlive the rollout.  `seed` differs between any two incarnations of actors.
   Rollout(VectorEnv& envs, const RowPacker& packer, RowWriter& writer, PolicyFeed& feed,
-          RolloutMetrics& metrics, uint64_t seed);
+          RolloutMetrics& metrics, uint64_t seed, const UnrollRule& unroll);
 
   // Steps until RequestStop or until the writer is stopped (both OK), or something fails:
   // INTERNAL names an environment that gave numbers that are not finite.
@@ -49,7 +60,21 @@ class Rollout final {
  private:
   absl::Status StepOnce();
   absl::Status AppendRows();
-  absl::Status AppendRow(int64_t env);
+  absl::Status AppendStep(int64_t env);
+  // Appends an observation without action; both return the row's place in its window.
+  absl::StatusOr<int64_t> AppendFinal(int64_t env, absl::Span<const float> observation,
+                                      uint32_t flags);
+  // Closes the window if only its last row is missing.  `place`: of the last row.
+  absl::Status CloseUnroll(int64_t env, int64_t place);
+  // Takes the policy to go on with, if there is one to take or to wait for.
+  absl::Status ChangePolicy();
+  absl::Status AwaitNextPolicy();
+  absl::Span<const float> Observation(absl::Span<const float> of_all, int64_t env) const {
+    return of_all.subspan(env * observation_size_, observation_size_);
+  }
+  int64_t PlaceInWindow(uint64_t number) const {
+    return static_cast<int64_t>(number % static_cast<uint64_t>(unroll_.length + 1));
+  }
   void CountEpisode(int64_t env);
   void Use(std::unique_ptr<Policy> policy);
 
@@ -62,10 +87,15 @@ class Rollout final {
   const int64_t num_envs_;
   const int64_t observation_size_;
   const int64_t action_size_;
+  const UnrollRule unroll_;
 
   std::unique_ptr<Policy> policy_;
   std::vector<float> observations_;  // [num_envs, observation_size], what the actions answer
-  std::vector<float> actions_;       // [num_envs, action_size]
+  std::vector<float> actions_;       // [num_envs, action_size], for the environments
+  std::vector<float> row_actions_;   // [num_envs, action_size], as drawn
+  std::vector<float> log_probs_;     // [num_envs]
+  std::vector<uint8_t> active_;      // [num_envs], 0: has made its unroll with this policy
+  int64_t num_active_;
   int64_t env_steps_ = 0;
   int64_t episodes_ = 0;
   std::atomic<bool> stop_{false};  // set by a signal or the last snapshot, read once per step

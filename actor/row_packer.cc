@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <string>
+#include <vector>
 
 #include "absl/strings/string_view.h"
 
@@ -22,21 +23,22 @@ void Copy(absl::Span<const T> values, int64_t offset, absl::Span<char> row) {
 
 }  // namespace
 
-proto::Layout MakeLayout(const EnvSpec& spec) {
+proto::Layout MakeLayout(const EnvSpec& spec, bool with_log_prob) {
   proto::Layout layout;
   layout.set_environment(spec.id);
   AddColumn(kObservation, proto::FLOAT32, &layout)
       ->add_shape(static_cast<uint32_t>(spec.observation_size));
-  if (spec.num_choices > 0) {
-    AddColumn(kAction, proto::INT32, &layout)
-        ->set_num_choices(static_cast<uint32_t>(spec.num_choices));
+  const bool discrete = !spec.num_choices.empty();
+  proto::Column* action = AddColumn(kAction, discrete ? proto::INT32 : proto::FLOAT32, &layout);
+  action->add_shape(static_cast<uint32_t>(spec.action_size));
+  if (discrete) {
+    for (const int64_t n : spec.num_choices) action->add_num_choices(static_cast<uint32_t>(n));
   } else {
-    proto::Column* action = AddColumn(kAction, proto::FLOAT32, &layout);
-    action->add_shape(static_cast<uint32_t>(spec.action_size));
     action->mutable_low()->Assign(spec.action_low.begin(), spec.action_low.end());
     action->mutable_high()->Assign(spec.action_high.begin(), spec.action_high.end());
   }
   AddColumn(kReward, proto::FLOAT32, &layout);
+  if (with_log_prob) AddColumn(kLogProb, proto::FLOAT32, &layout);
   return layout;
 }
 
@@ -51,26 +53,28 @@ absl::StatusOr<RowPacker> RowPacker::Create(const Layout& layout) {
   packer.observation_offset_ = observation->offset_bytes;
   packer.action_offset_ = action->offset_bytes;
   packer.reward_offset_ = reward->offset_bytes;
+  if (const auto log_prob = layout.Find(kLogProb); log_prob.ok()) {
+    packer.log_prob_offset_ = log_prob->offset_bytes;
+  }
   packer.discrete_ = action->dtype == proto::INT32;
   return packer;
 }
 
-void RowPacker::PackStep(uint64_t policy_version, absl::Span<const float> observation,
-                         absl::Span<const float> action, float reward, absl::Span<char> row) const {
-  WriteRowHeader({.policy_version = policy_version}, row.data());
-  Copy(observation, observation_offset_, row);
+void RowPacker::PackStep(const PackedStep& step, absl::Span<char> row) const {
+  WriteRowHeader({.policy_version = step.policy_version}, row.data());
+  Copy(step.observation, observation_offset_, row);
   if (discrete_) {
-    const int32_t choice = static_cast<int32_t>(action[0]);
-    Copy(absl::MakeConstSpan(&choice, 1), action_offset_, row);
+    const std::vector<int32_t> choices(step.action.begin(), step.action.end());
+    Copy(absl::MakeConstSpan(choices), action_offset_, row);
   } else {
-    Copy(action, action_offset_, row);
+    Copy(step.action, action_offset_, row);
   }
-  Copy(absl::MakeConstSpan(&reward, 1), reward_offset_, row);
+  Copy(absl::MakeConstSpan(&step.reward, 1), reward_offset_, row);
+  if (log_prob_offset_ >= 0) Copy(absl::MakeConstSpan(&step.log_prob, 1), log_prob_offset_, row);
 }
 
 void RowPacker::PackFinal(uint64_t policy_version, absl::Span<const float> observation,
-                          bool terminated, bool truncated, absl::Span<char> row) const {
-  const uint32_t flags = (terminated ? kTerminated : 0u) | (truncated ? kTruncated : 0u);
+                          uint32_t flags, absl::Span<char> row) const {
   WriteRowHeader({.policy_version = policy_version, .flags = flags}, row.data());
   Copy(observation, observation_offset_, row);
 }

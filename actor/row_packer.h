@@ -12,8 +12,17 @@
 namespace troupe {
 
 // The layout of the rows of an environment: observation f32, action (f32 with its bounds, or i32
-// with its number of choices) and reward f32.
-proto::Layout MakeLayout(const EnvSpec& spec);
+// with its numbers of choices), reward f32 and, if wanted, log_prob f32.
+proto::Layout MakeLayout(const EnvSpec& spec, bool with_log_prob = false);
+
+// One step: s_t, a_t, the reward that a_t earned, and how likely it was drawn.
+struct PackedStep {
+  uint64_t policy_version = 0;
+  absl::Span<const float> observation;
+  absl::Span<const float> action;
+  float reward = 0;
+  float log_prob = 0;  // left out where the layout has no such column
+};
 
 // Writes the rows of one environment into memory that its layout describes.  Thread-safe.
 class RowPacker final {
@@ -21,12 +30,11 @@ class RowPacker final {
   // NOT_FOUND if `layout` lacks a column of MakeLayout.
   static absl::StatusOr<RowPacker> Create(const Layout& layout);
 
-  // s_t, a_t and the reward that a_t earned.  `row`: one zeroed stride.
-  void PackStep(uint64_t policy_version, absl::Span<const float> observation,
-                absl::Span<const float> action, float reward, absl::Span<char> row) const;
-  // s_T and why the episode ended there.
-  void PackFinal(uint64_t policy_version, absl::Span<const float> observation, bool terminated,
-                 bool truncated, absl::Span<char> row) const;
+  // `row`: one zeroed stride.
+  void PackStep(const PackedStep& step, absl::Span<char> row) const;
+  // An observation without action.  `flags`: of RowFlag, why.
+  void PackFinal(uint64_t policy_version, absl::Span<const float> observation, uint32_t flags,
+                 absl::Span<char> row) const;
 
  private:
   RowPacker() = default;
@@ -34,6 +42,7 @@ class RowPacker final {
   int64_t observation_offset_ = 0;
   int64_t action_offset_ = 0;
   int64_t reward_offset_ = 0;
+  int64_t log_prob_offset_ = -1;  // none
   bool discrete_ = false;
 };
 

@@ -76,16 +76,18 @@ absl::Status RowWriter::Impl::WaitConnected(absl::Time deadline) {
                    current().last_break.ok() ? "no answer" : current().last_break.message()));
 }
 
-absl::Status RowWriter::Impl::Append(int64_t env, absl::FunctionRef<void(absl::Span<char>)> pack) {
+absl::StatusOr<uint64_t> RowWriter::Impl::Append(int64_t env,
+                                                 absl::FunctionRef<void(absl::Span<char>)> pack) {
   absl::MutexLock lock(&mu_);
   if (env < 0 || env >= options_.num_envs) {
     return absl::InvalidArgumentError(absl::StrCat("environment ", env, " of ", options_.num_envs));
   }
   if (absl::Status status = MakeRoom(); !status.ok()) return status;
   pack(AddRow(env));
+  const uint64_t number = envs_[env].next_row - 1;
   ++stats_.rows_appended;
   if (message_->row_bytes >= options_.message_bytes) Seal();
-  return absl::OkStatus();
+  return number;
 }
 
 int64_t RowWriter::Impl::UnackedBytes() const {
@@ -152,6 +154,12 @@ void RowWriter::Impl::Seal() {
   for (EnvState& env : envs_) env.run = -1;
   current().rows.Push(std::exchange(message_, std::make_unique<RowMessage>()));
   Send(current());
+}
+
+absl::Status RowWriter::Impl::SendNow() {
+  absl::MutexLock lock(&mu_);
+  Seal();
+  return stopped_ ? absl::CancelledError("row writer is stopped") : permanent_;
 }
 
 absl::Status RowWriter::Impl::Flush(absl::Time deadline) {
@@ -237,9 +245,11 @@ absl::StatusOr<std::unique_ptr<RowWriter>> RowWriter::Create(RowWriterOptions op
 absl::Status RowWriter::WaitConnected(absl::Time deadline) {
   return impl_->WaitConnected(deadline);
 }
-absl::Status RowWriter::Append(int64_t env, absl::FunctionRef<void(absl::Span<char>)> pack) {
+absl::StatusOr<uint64_t> RowWriter::Append(int64_t env,
+                                           absl::FunctionRef<void(absl::Span<char>)> pack) {
   return impl_->Append(env, pack);
 }
+absl::Status RowWriter::SendNow() { return impl_->SendNow(); }
 absl::Status RowWriter::Flush(absl::Time deadline) { return impl_->Flush(deadline); }
 absl::Status RowWriter::status() const { return impl_->status(); }
 RowWriterStats RowWriter::stats() const { return impl_->stats(); }

@@ -76,10 +76,14 @@ class RowWriter final {
 
   // Calls `pack` once with the zeroed bytes of the next row of environment `env`, which it fills as
   // the layout says, header included.  `pack` runs under the writer's lock: it only copies.
-  // Waits while the buffer is full or the shard holds writers back.  CANCELLED after Stop; a
+  // Waits while the buffer is full or the shard holds writers back.  Returns the row's number in
+  // its stream, which begins anew at 0 when the rows go to another shard.  CANCELLED after Stop; a
   // shard's permanent error (another run, another layout, no such table) at once; then `pack` was
   // not called.
-  absl::Status Append(int64_t env, absl::FunctionRef<void(absl::Span<char> row)> pack);
+  absl::StatusOr<uint64_t> Append(int64_t env, absl::FunctionRef<void(absl::Span<char> row)> pack);
+
+  // Sends what is there now instead of when a message is full or old.
+  absl::Status SendNow();
 
   // Sends what is there and waits until all of it is acked.  DEADLINE_EXCEEDED says what is missing
   // and where.

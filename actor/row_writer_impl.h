@@ -27,8 +27,9 @@ class RowWriter::Impl final {
 
   // row_writer.cc: rows
   absl::Status WaitConnected(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mu_);
-  absl::Status Append(int64_t env, absl::FunctionRef<void(absl::Span<char>)> pack)
+  absl::StatusOr<uint64_t> Append(int64_t env, absl::FunctionRef<void(absl::Span<char> row)> pack)
       ABSL_LOCKS_EXCLUDED(mu_);
+  absl::Status SendNow() ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status Flush(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status status() const ABSL_LOCKS_EXCLUDED(mu_);
   RowWriterStats stats() const ABSL_LOCKS_EXCLUDED(mu_);

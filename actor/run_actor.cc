@@ -103,7 +103,7 @@ absl::Status Act(const ActorOptions& options, VectorEnv& envs, const Layout& lay
   if (!subscriber.ok()) return subscriber.status();
   RolloutMetrics rollout_metrics(metrics);
   PolicyFeed feed(**subscriber, envs.spec(), [&stop] { stop.Request(); });
-  Rollout rollout(envs, *packer, writer, feed, rollout_metrics, options.seed);
+  Rollout rollout(envs, *packer, writer, feed, rollout_metrics, options.seed, options.unroll);
   absl::Status ran = RunUntilStopped(rollout, writer, feed, stop);
   const absl::Status written = WriteStats(options, rollout, writer.stats());
   return ran.ok() ? written : ran;
@@ -124,7 +124,8 @@ absl::Status RunActor(const ActorOptions& options, StopToken& stop, Metrics& met
   auto envs = VectorEnv::Make(options.environment, options.asset_dir, options.writer.num_envs,
                               options.num_threads, options.seed);
   if (!envs.ok()) return envs.status();
-  absl::StatusOr<Layout> layout = Layout::FromProto(MakeLayout((*envs)->spec()));
+  absl::StatusOr<Layout> layout =
+      Layout::FromProto(MakeLayout((*envs)->spec(), options.with_log_prob));
   if (!layout.ok()) return layout.status();
   auto writer = RowWriter::Create(WriterOptions(options, *layout), *layout);
   if (!writer.ok()) return writer.status();

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "actor/rollout.h"
 #include "actor/row_writer.h"
 #include "common/program.h"
 #include "common/snapshot_client.h"
@@ -24,6 +25,8 @@ struct ActorOptions {
   // Rows that may be made but not acked, whatever the writer's buffer holds; where a rate limiter
   // ties acting to learning, older rows would be those of an old policy.
   int64_t max_rows_ahead = std::numeric_limits<int64_t>::max();
+  bool with_log_prob = false;  // rows say how likely their action was
+  UnrollRule unroll;
   RowWriterOptions writer;
   SnapshotClientOptions snapshots;
 };

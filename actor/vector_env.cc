@@ -100,9 +100,11 @@ void VectorEnv::Reset() {
   for (int i = 0; i < num_envs(); ++i) StartEpisode(i);
 }
 
-void VectorEnv::Step(absl::Span<const float> actions) {
+void VectorEnv::Step(absl::Span<const float> actions, absl::Span<const uint8_t> active) {
   assert(static_cast<int64_t>(actions.size()) == num_envs() * spec_.action_size);
+  assert(active.empty() || active.size() == slots_.size());
   actions_ = actions;
+  active_ = active;
   stepped_.store(0, std::memory_order_relaxed);
   claimed_.store(0, std::memory_order_release);
   if (!threads_.empty()) {
@@ -129,7 +131,9 @@ void VectorEnv::StepUnclaimed() {
     const int first = claimed_.fetch_add(claim_size_, std::memory_order_acq_rel);
     if (first >= num_envs()) return;
     const int end = std::min(first + claim_size_, num_envs());
-    for (int i = first; i < end; ++i) StepOne(i);
+    for (int i = first; i < end; ++i) {
+      active_.empty() || active_[i] != 0 ? StepOne(i) : SkipOne(i);
+    }
     const int before = stepped_.fetch_add(end - first, std::memory_order_acq_rel);
     if (before + end - first == num_envs()) stepped_.notify_one();
   }
@@ -157,6 +161,16 @@ void VectorEnv::StepOne(int i) {
     std::copy_n(next_observations_.begin() + row, spec_.observation_size,
                 observations_.begin() + row);
   }
+}
+
+void VectorEnv::SkipOne(int i) {
+  const int64_t row = i * spec_.observation_size;
+  std::copy_n(observations_.begin() + row, spec_.observation_size,
+              next_observations_.begin() + row);
+  rewards_[i] = 0;
+  terminated_[i] = truncated_[i] = 0;
+  episode_returns_[i] = 0;
+  episode_lengths_[i] = 0;
 }
 
 void VectorEnv::StartEpisode(int i) {

@@ -36,8 +36,10 @@ class VectorEnv final {
 
   // Starts a new episode everywhere.
   void Reset();
-  // `actions`: [n, action].  REQUIRES: Reset was called, and the size is right.
-  void Step(absl::Span<const float> actions);
+  // `actions`: [n, action].  `active`: [n], or empty for all; an environment whose element is 0 is
+  // not stepped, shows the same observation, and no reward or end.
+  // REQUIRES: Reset was called, and the sizes are right.
+  void Step(absl::Span<const float> actions, absl::Span<const uint8_t> active = {});
 
   // What to act on next: of the new episode where one ended.  [n, observation]
   absl::Span<const float> observations() const { return observations_; }
@@ -68,6 +70,7 @@ class VectorEnv final {
 
   void StartEpisode(int i);
   void StepOne(int i);
+  void SkipOne(int i);
   void StepUnclaimed();
   void WorkUntilStopped();
 
@@ -87,6 +90,7 @@ class VectorEnv final {
 
   // Written by the caller before a step, published by claimed_.
   absl::Span<const float> actions_;
+  absl::Span<const uint8_t> active_;
 
   // Environments handed out in this step.  The caller sets it to 0, which starts the step; adding
   // to it claims the next ones, and sees everything that was written before the 0.

@@ -95,7 +95,34 @@ void FillIn(proto::Config& config) {
   }
 }
 
+// What follows from the algorithm for the table that it learns from.
+void FillTable(const proto::Sac& sac, proto::Table& table) {
+  proto::RateLimiter& limiter = *table.mutable_rate_limiter();
+  if (!table.window().has_length()) table.mutable_window()->set_length(sac.n_step() + 1);
+  if (!limiter.has_min_size()) limiter.set_min_size(sac.random_steps());
+  if (!limiter.has_samples_per_insert()) {
+    limiter.set_samples_per_insert(sac.batch_size() * sac.updates_per_env_step());
+  }
+}
+
+// A queue: windows one after another, each sampled once, the oldest first.
+void FillTable(const proto::Ppo& ppo, proto::Table& table) {
+  proto::WindowRule& window = *table.mutable_window();
+  if (!window.has_length()) window.set_length(ppo.unroll_length() + 1);
+  if (!window.has_stride()) window.set_stride(ppo.unroll_length() + 1);
+  if (!window.has_start_at_final_rows()) window.set_start_at_final_rows(true);
+  if (!table.has_selector()) table.set_selector(proto::FIFO);
+  if (!table.has_max_times_sampled()) table.set_max_times_sampled(1);
+  proto::RateLimiter& limiter = *table.mutable_rate_limiter();
+  if (!limiter.has_samples_per_insert()) limiter.set_samples_per_insert(0);
+  if (!limiter.has_queue_length()) limiter.set_queue_length(2 * int64_t{ppo.batch_windows()});
+}
+
 }  // namespace
+
+int64_t SampledAtOnce(const proto::Config& config) {
+  return config.learner().has_ppo() ? 1 : config.learner().sac().batch_size();
+}
 
 absl::StatusOr<proto::Config> LoadConfig(const std::string& path,
                                          absl::Span<const std::string> sets) {
@@ -136,16 +163,12 @@ absl::StatusOr<proto::Table> EffectiveTable(const proto::Config& config, absl::s
     if (candidate.name() != name) continue;
     proto::Table table = candidate;
     proto::RateLimiter& limiter = *table.mutable_rate_limiter();
-    const proto::Sac& sac = config.learner().sac();
     if (name == config.learner().table()) {
-      if (!table.window().has_length()) table.mutable_window()->set_length(sac.n_step() + 1);
-      if (!limiter.has_min_size()) limiter.set_min_size(sac.random_steps());
-      if (!limiter.has_samples_per_insert()) {
-        limiter.set_samples_per_insert(sac.batch_size() * sac.updates_per_env_step());
-      }
+      config.learner().has_ppo() ? FillTable(config.learner().ppo(), table)
+                                 : FillTable(config.learner().sac(), table);
     }
     if (!limiter.has_slack()) {
-      limiter.set_slack(2.0 * sac.batch_size() + 64 * limiter.samples_per_insert());
+      limiter.set_slack(2.0 * SampledAtOnce(config) + 64 * limiter.samples_per_insert());
     }
     return table;
   }

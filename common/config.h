@@ -29,9 +29,12 @@ absl::StatusOr<proto::Config> LoadConfig(const std::string& path,
 absl::StatusOr<proto::Config> ParseConfig(absl::string_view text, absl::string_view origin,
                                           absl::Span<const std::string> sets);
 
+// Windows that the learner asks for in one request.  PPO takes them as they come.
+int64_t SampledAtOnce(const proto::Config& config);
+
 // The table with what follows from the rest of the configuration filled in: for the learner's
-// table the window length, min_size and samples_per_insert of its algorithm; for every table the
-// slack.  NOT_FOUND lists the tables there are.
+// table what its algorithm wants of windows, selector and rate limiter; for every table the slack.
+// NOT_FOUND lists the tables there are.
 absl::StatusOr<proto::Table> EffectiveTable(const proto::Config& config, absl::string_view name);
 
 // Text that LoadConfig reads back to the same configuration.

@@ -160,20 +160,43 @@ void CheckLimiters(const proto::Config& config, Faults& faults) {
     const absl::StatusOr<proto::Table> table = EffectiveTable(config, written.name());
     if (!table.ok()) continue;
     const bool learners = written.name() == config.learner().table();
-    const int64_t batch_size = learners ? config.learner().sac().batch_size() : 1;
+    const int64_t batch_size = learners ? SampledAtOnce(config) : 1;
     LimiterCheck(*table, config.shards_size(), batch_size, faults).Run();
   }
 }
 
+void CheckQueue(const proto::Table& table, Faults& faults) {
+  const auto add = [&](const auto&... words) {
+    faults.push_back(absl::StrCat("table '", table.name(), "', which PPO learns from: ", words...));
+  };
+  if (table.selector() != proto::FIFO || table.max_times_sampled() != 1) {
+    add("selector = ", proto::SelectorKind_Name(table.selector()),
+        " and max_times_sampled = ", table.max_times_sampled(),
+        "; must be FIFO and 1, each window once in the order of their ends");
+  }
+  if (!table.window().start_at_final_rows()) {
+    add("window.start_at_final_rows = false; must be true, for unrolls may begin at any row");
+  }
+}
+
 void CheckLearnerTable(const proto::Config& config, Faults& faults) {
-  const proto::Sac& sac = config.learner().sac();
   const absl::StatusOr<proto::Table> table = EffectiveTable(config, config.learner().table());
   if (!table.ok()) return;  // reported by CheckTableExists
-  if (table->window().length() != sac.n_step() + 1) {
-    faults.push_back(absl::StrCat("window.length = ", table->window().length(), " rows of table '",
-                                  table->name(),
-                                  "': must be learner.sac.n_step + 1 = ", sac.n_step() + 1));
+  const proto::Learner& learner = config.learner();
+  const auto check = [&](absl::string_view field, int64_t value, absl::string_view setting,
+                         int64_t wanted) {
+    if (value == wanted) return;
+    faults.push_back(absl::StrCat("window.", field, " = ", value, " rows of table '", table->name(),
+                                  "': must be ", setting, " + 1 = ", wanted));
+  };
+  if (learner.has_sac()) {
+    check("length", table->window().length(), "learner.sac.n_step", learner.sac().n_step() + 1);
+    return;
   }
+  const int64_t rows = learner.ppo().unroll_length() + 1;
+  check("length", table->window().length(), "learner.ppo.unroll_length", rows);
+  check("stride", table->window().stride(), "learner.ppo.unroll_length", rows);
+  CheckQueue(*table, faults);
 }
 
 void CheckSac(const proto::Sac& sac, Faults& faults) {
@@ -184,6 +207,21 @@ void CheckSac(const proto::Sac& sac, Faults& faults) {
   if (sac.log_std_min() >= sac.log_std_max()) {
     faults.push_back(absl::StrCat("learner.sac.log_std_min = ", sac.log_std_min(),
                                   ": must be below log_std_max = ", sac.log_std_max()));
+  }
+}
+
+void CheckPpo(const proto::Learner& learner, const std::string& actors_table, Faults& faults) {
+  const proto::Ppo& ppo = learner.ppo();
+  if (ppo.surrogate() == proto::POLICY_GRADIENT && ppo.epochs() != 1) {
+    faults.push_back(absl::StrCat("learner.ppo.epochs = ", ppo.epochs(),
+                                  ": must be 1 with surrogate = POLICY_GRADIENT, whose gradient is "
+                                  "right for the policy that ",
+                                  "drew the rows alone"));
+  }
+  if (ppo.max_policy_lag() == 0 && actors_table != learner.table()) {
+    faults.push_back(absl::StrCat(
+        "actor.table = '", actors_table, "': must be learner.table = '", learner.table(),
+        "' with learner.ppo.max_policy_lag = 0, or actors and learner ", "wait for each other"));
   }
 }
 
@@ -249,6 +287,7 @@ std::vector<std::string> CrossFieldFaults(const proto::Config& config) {
   CheckActor(config, faults);
   CheckDevice(config.learner().device(), faults);
   if (config.learner().has_sac()) CheckSac(config.learner().sac(), faults);
+  if (config.learner().has_ppo()) CheckPpo(config.learner(), config.actor().table(), faults);
   return faults;
 }
 

@@ -1,5 +1,6 @@
 #include "common/flat_parameters.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "common/tensor_file.h"
@@ -17,6 +18,17 @@ int64_t NumElements(const std::vector<ParameterSpec>& specs) {
   int64_t n = 0;
   for (const ParameterSpec& spec : specs) n += NumElements(spec);
   return n;
+}
+
+// [rows, columns] with orthonormal rows or columns, whichever are fewer; uniform over such.
+torch::Tensor DrawOrthogonal(const std::vector<int64_t>& shape, at::Generator& generator) {
+  const bool tall = shape[0] >= shape[1];
+  const torch::Tensor normal =
+      torch::empty({std::max(shape[0], shape[1]), std::min(shape[0], shape[1])}, torch::kFloat64)
+          .normal_(0, 1, generator);
+  const auto [q, r] = torch::linalg_qr(normal);
+  const torch::Tensor signed_q = q * r.diagonal().sign();
+  return tall ? signed_q : signed_q.t();
 }
 
 }  // namespace
@@ -46,6 +58,9 @@ void FlatParameters::Initialize(uint64_t seed) {
     const ParameterSpec& spec = specs_[i];
     torch::Tensor drawn = torch::full(spec.shape, spec.init_value, torch::kFloat64);
     if (spec.init_range > 0) drawn.uniform_(-spec.init_range, spec.init_range, generator);
+    if (spec.orthogonal_gain > 0) {
+      drawn = DrawOrthogonal(spec.shape, generator) * spec.orthogonal_gain;
+    }
     frozen_[i].copy_(drawn);
   }
 }

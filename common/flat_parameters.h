@@ -20,6 +20,8 @@ struct ParameterSpec {
   // where that is 0, filled with `init_value`.
   double init_range = 0;
   double init_value = 0;
+  // A matrix only: above 0, drawn orthogonal (Saxe et al., arXiv 1312.6120) and multiplied by this.
+  double orthogonal_gain = 0;
 };
 
 // All parameters of a network group in one vector, of which the parameters are views; so Adam,

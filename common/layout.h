@@ -21,17 +21,23 @@ struct RowHeader {
 };
 static_assert(sizeof(RowHeader) == 16);
 
-// A final row holds s_T and no action; it carries at least one of the two bits.
+// A final row holds an observation and no action; it carries at least one of the bits.
 enum RowFlag : uint32_t {
   kTerminated = 1,
   kTruncated = 2,
+  // The episode goes on in the next row, with the same observation: the row closes an unroll, so
+  // that the value of what follows is known before the next policy acts.
+  kCut = 4,
 };
-inline bool IsFinal(uint32_t flags) { return (flags & (kTerminated | kTruncated)) != 0; }
+inline constexpr uint32_t kFinalFlags = kTerminated | kTruncated | kCut;
+inline bool IsFinal(uint32_t flags) { return (flags & kFinalFlags) != 0; }
 
 // Names of the columns that the algorithms know.
 inline constexpr absl::string_view kObservation = "observation";
 inline constexpr absl::string_view kAction = "action";
 inline constexpr absl::string_view kReward = "reward";
+// Logarithm of the density, or probability, with which the policy drew the action.
+inline constexpr absl::string_view kLogProb = "log_prob";
 
 // Where one column lies in a packed row.
 struct ColumnLayout {

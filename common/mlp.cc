@@ -22,10 +22,11 @@ std::vector<int64_t> VectorShape(int64_t ensemble, int64_t n) {
   return {ensemble, 1, n};
 }
 
-void AddLinear(const MlpShape& shape, const std::string& name, int64_t in, int64_t out,
+// `gain`: of an orthogonal matrix; 0: as PyTorch's linear layers.
+void AddLinear(const MlpShape& shape, const std::string& name, int64_t in, int64_t out, double gain,
                std::vector<ParameterSpec>& specs) {
-  const double range = 1 / std::sqrt(static_cast<double>(in));
-  specs.push_back({name + ".weight", MatrixShape(shape.ensemble, in, out), range, 0});
+  const double range = gain > 0 ? 0 : 1 / std::sqrt(static_cast<double>(in));
+  specs.push_back({name + ".weight", MatrixShape(shape.ensemble, in, out), range, 0, gain});
   specs.push_back({name + ".bias", VectorShape(shape.ensemble, out), range, 0});
 }
 
@@ -62,10 +63,11 @@ proto::Mlp WithHiddenSizes(proto::Mlp spec) {
 
 std::vector<ParameterSpec> MlpParameters(const MlpShape& shape) {
   std::vector<ParameterSpec> specs;
+  const double hidden_gain = shape.head_gain > 0 ? std::sqrt(2.0) : 0;
   int64_t in = shape.inputs;
   for (int i = 0; i < shape.spec.hidden_sizes_size(); ++i) {
     const int64_t out = shape.spec.hidden_sizes(i);
-    AddLinear(shape, absl::StrCat("hidden.", i), in, out, specs);
+    AddLinear(shape, absl::StrCat("hidden.", i), in, out, hidden_gain, specs);
     if (shape.spec.layer_norm()) {
       const std::string norm = absl::StrCat("norm.", i);
       specs.push_back({norm + ".weight", VectorShape(shape.ensemble, out), 0, 1});
@@ -73,7 +75,7 @@ std::vector<ParameterSpec> MlpParameters(const MlpShape& shape) {
     }
     in = out;
   }
-  AddLinear(shape, "head", in, shape.outputs, specs);
+  AddLinear(shape, "head", in, shape.outputs, shape.head_gain, specs);
   return specs;
 }
 

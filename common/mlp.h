@@ -21,6 +21,9 @@ struct MlpShape {
   // outputs [E, B, out].
   int64_t ensemble = 0;
   proto::Mlp spec;  // hidden sizes written out
+  // Above 0: weights are drawn orthogonal, those of hidden layers with the gain sqrt(2), those of
+  // the head with this one, and biases are 0 (PPO's usual start).  0: as PyTorch's linear layers.
+  double head_gain = 0;
 };
 
 // `spec` with the default hidden sizes written out.

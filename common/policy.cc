@@ -3,7 +3,6 @@
 #include <torch/torch.h>
 
 #include <algorithm>
-#include <cmath>
 #include <optional>
 #include <random>
 #include <set>
@@ -13,15 +12,14 @@
 #include "absl/strings/str_cat.h"
 #include "common/flat_parameters.h"
 #include "common/mlp.h"
+#include "common/normalizer.h"
 #include "common/policy_codec.h"
+#include "common/policy_head.h"
 #include "common/safetensors.h"
 #include "common/tensor_file.h"
 
 namespace troupe {
 namespace {
-
-constexpr char kNormalizerMean[] = "normalizer.mean";
-constexpr char kNormalizerStd[] = "normalizer.std";
 
 // Are the image's tensors those of the network, and no others?  Asked before anything is
 // allocated, so that sizes in the metadata are bounded by the bytes that came.
@@ -43,6 +41,12 @@ absl::Status CheckTensors(const Safetensors& image, const std::vector<ParameterS
       return found.status();
     }
   }
+  if (image.tensors().count(kRewardStd) > 0) {
+    known.insert(kRewardStd);
+    if (auto found = image.Find(kRewardStd, proto::FLOAT32, {1}); !found.ok()) {
+      return found.status();
+    }
+  }
   for (const auto& [name, tensor] : image.tensors()) {
     if (known.count(name) == 0) {
       return absl::InvalidArgumentError(
@@ -52,11 +56,8 @@ absl::Status CheckTensors(const Safetensors& image, const std::vector<ParameterS
   return absl::OkStatus();
 }
 
-struct Normalizer {
-  torch::Tensor mean, inverse_std;  // [observation_size]
-};
-
-absl::StatusOr<std::optional<Normalizer>> ReadNormalizer(const Safetensors& image, int64_t size) {
+absl::StatusOr<std::optional<Normalizer>> ReadNormalizer(const Safetensors& image, int64_t size,
+                                                         double clip) {
   if (image.tensors().count(kNormalizerMean) == 0) return std::nullopt;
   const auto mean = ReadTensor(image, kNormalizerMean, torch::kFloat32, {size});
   if (!mean.ok()) return mean.status();
@@ -66,7 +67,7 @@ absl::StatusOr<std::optional<Normalizer>> ReadNormalizer(const Safetensors& imag
     return absl::InvalidArgumentError(
         absl::StrCat("tensor '", kNormalizerStd, "': ", std->min().item<float>(), " is no std"));
   }
-  return Normalizer{*mean, std->reciprocal()};
+  return Normalizer{*mean, std->reciprocal(), clip};
 }
 
 }  // namespace
@@ -75,15 +76,13 @@ struct Policy::Impl {
   Impl(PolicyMetadata policy_metadata, MlpShape network_shape)
       : metadata(std::move(policy_metadata)),
         shape(std::move(network_shape)),
-        actor(MlpParameters(shape), torch::kFloat32) {}
+        actor(PolicyParameters(metadata), torch::kFloat32) {}
 
-  // Means and log standard deviations, [n, 2 * action_size], contiguous.
+  // What the network says of `n` observations, [n, HeadSize], contiguous.
   torch::Tensor Forward(absl::Span<const float> observations, int64_t n) const;
-  // (-1, 1) to native units.
-  float ToNative(double action, int64_t i) const;
-  void FillUniform(absl::Span<float> actions);
-  // False: some of the network's outputs are no numbers.
-  bool FillFromHead(const float* head, bool deterministic, absl::Span<float> actions);
+  absl::Status CheckSizes(size_t observations, int64_t n, size_t actions) const;
+  absl::Status NotANumber() const;
+  DrawnAction Row(const ActionSpans& actions, int64_t i) const;
 
   const PolicyMetadata metadata;
   const MlpShape shape;
@@ -96,38 +95,31 @@ torch::Tensor Policy::Impl::Forward(absl::Span<const float> observations, int64_
   const c10::InferenceMode inference;
   torch::Tensor x = torch::from_blob(const_cast<float*>(observations.data()),
                                      {n, metadata.observation_size}, torch::kFloat32);
-  if (normalizer) x = (x - normalizer->mean) * normalizer->inverse_std;
+  if (normalizer) x = normalizer->Apply(x);
   return MlpForward(shape, actor.frozen(), std::move(x)).contiguous();
 }
 
-float Policy::Impl::ToNative(double action, int64_t i) const {
-  const double low = metadata.action_low[i], high = metadata.action_high[i];
-  return static_cast<float>(std::clamp(low + 0.5 * (action + 1) * (high - low), low, high));
-}
-
-void Policy::Impl::FillUniform(absl::Span<float> actions) {
-  std::uniform_real_distribution<double> uniform(-1, 1);
-  for (size_t i = 0; i < actions.size(); ++i) {
-    actions[i] = ToNative(uniform(random), static_cast<int64_t>(i) % metadata.action_size);
+absl::Status Policy::Impl::CheckSizes(size_t observations, int64_t n, size_t actions) const {
+  if (n >= 1 && static_cast<int64_t>(observations) == n * metadata.observation_size &&
+      static_cast<int64_t>(actions) == n * metadata.action_size) {
+    return absl::OkStatus();
   }
+  return absl::InvalidArgumentError(
+      absl::StrCat(n, " observations of ", metadata.observation_size, " and actions of ",
+                   metadata.action_size, ", but spans of ", observations, " and ", actions));
 }
 
-bool Policy::Impl::FillFromHead(const float* head, bool deterministic, absl::Span<float> actions) {
+absl::Status Policy::Impl::NotANumber() const {
+  return absl::DataLossError(absl::StrCat("policy ", metadata.version,
+                                          " gives actions that are not numbers: its weights, or "
+                                          "the observations, are too large"));
+}
+
+// Where the action of observation `i` goes.
+DrawnAction Policy::Impl::Row(const ActionSpans& actions, int64_t i) const {
   const int64_t size = metadata.action_size;
-  std::normal_distribution<double> normal;
-  for (size_t row = 0; row < actions.size() / size; ++row, head += 2 * size) {
-    for (int64_t i = 0; i < size; ++i) {
-      double u = head[i];
-      if (!deterministic) {
-        const double log_std =
-            std::clamp<double>(head[size + i], metadata.log_std_min, metadata.log_std_max);
-        u += std::exp(log_std) * normal(random);
-      }
-      if (std::isnan(u)) return false;
-      actions[row * size + i] = ToNative(std::tanh(u), i);
-    }
-  }
-  return true;
+  return {actions.env.subspan(i * size, size), actions.row.subspan(i * size, size),
+          &actions.log_prob[i]};
 }
 
 Policy::Policy(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -145,9 +137,10 @@ absl::StatusOr<std::unique_ptr<Policy>> Policy::FromSnapshot(const Snapshot& sna
   }
   MlpShape shape = PolicyShape(*metadata);
   const int64_t observation_size = metadata->observation_size;
-  absl::Status status = CheckTensors(*image, MlpParameters(shape), observation_size);
+  absl::Status status = CheckTensors(*image, PolicyParameters(*metadata), observation_size);
   if (!status.ok()) return status;
-  absl::StatusOr<std::optional<Normalizer>> normalizer = ReadNormalizer(*image, observation_size);
+  absl::StatusOr<std::optional<Normalizer>> normalizer =
+      ReadNormalizer(*image, observation_size, metadata->observation_clip);
   if (!normalizer.ok()) return normalizer.status();
   auto impl = std::make_unique<Impl>(*std::move(metadata), std::move(shape));
   impl->normalizer = *std::move(normalizer);
@@ -157,26 +150,53 @@ absl::StatusOr<std::unique_ptr<Policy>> Policy::FromSnapshot(const Snapshot& sna
 
 const PolicyMetadata& Policy::metadata() const { return impl_->metadata; }
 
-absl::Status Policy::Act(absl::Span<const float> observations, int64_t n, bool deterministic,
-                         absl::Span<float> actions) {
-  const int64_t observation_size = metadata().observation_size;
-  const int64_t action_size = metadata().action_size;
-  if (n < 1 || static_cast<int64_t>(observations.size()) != n * observation_size ||
-      static_cast<int64_t>(actions.size()) != n * action_size) {
+absl::Status Policy::Sample(absl::Span<const float> observations, int64_t n,
+                            const ActionSpans& actions) {
+  absl::Status status = impl_->CheckSizes(observations.size(), n, actions.env.size());
+  status.Update(impl_->CheckSizes(observations.size(), n, actions.row.size()));
+  if (!status.ok()) return status;
+  if (static_cast<int64_t>(actions.log_prob.size()) != n) {
     return absl::InvalidArgumentError(
-        absl::StrCat(n, " observations of ", observation_size, " and actions of ", action_size,
-                     ", but spans of ", observations.size(), " and ", actions.size()));
+        absl::StrCat(n, " observations, but room for ", actions.log_prob.size(), " log_prob"));
   }
-  if (metadata().warmup && !deterministic) {
-    impl_->FillUniform(actions);
+  if (metadata().warmup) {
+    for (int64_t i = 0; i < n; ++i) {
+      const DrawnAction out = impl_->Row(actions, i);
+      DrawUniform(metadata(), impl_->random, out.env);
+      std::copy(out.env.begin(), out.env.end(), out.row.begin());
+      *out.log_prob = 0;
+    }
     return absl::OkStatus();
   }
   try {
     const torch::Tensor head = impl_->Forward(observations, n);
-    if (!impl_->FillFromHead(head.data_ptr<float>(), deterministic, actions)) {
-      return absl::DataLossError(absl::StrCat("policy ", metadata().version,
-                                              " gives actions that are not numbers: its weights, "
-                                              "or the observations, are too large"));
+    const float* log_std = metadata().distribution == Distribution::kGaussian
+                               ? impl_->actor.frozen().back().data_ptr<float>()
+                               : nullptr;
+    for (int64_t i = 0; i < n; ++i) {
+      const float* of_row = head.data_ptr<float>() + i * head.size(1);
+      if (!DrawAction(metadata(), of_row, log_std, impl_->random, impl_->Row(actions, i))) {
+        return impl_->NotANumber();
+      }
+    }
+  } catch (const std::exception& e) {
+    return absl::InternalError(absl::StrCat("forward of ", n, " observations: ", e.what()));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Policy::Mode(absl::Span<const float> observations, int64_t n,
+                          absl::Span<float> actions) {
+  absl::Status status = impl_->CheckSizes(observations.size(), n, actions.size());
+  if (!status.ok()) return status;
+  try {
+    const torch::Tensor head = impl_->Forward(observations, n);
+    const int64_t size = metadata().action_size;
+    for (int64_t i = 0; i < n; ++i) {
+      const float* of_row = head.data_ptr<float>() + i * head.size(1);
+      if (!ModeAction(metadata(), of_row, actions.subspan(i * size, size))) {
+        return impl_->NotANumber();
+      }
     }
   } catch (const std::exception& e) {
     return absl::InternalError(absl::StrCat("forward of ", n, " observations: ", e.what()));

@@ -14,10 +14,23 @@
 
 namespace troupe {
 
+// What a policy's network says of actions.
+enum class Distribution {
+  // tanh of a Gaussian whose mean and standard deviation depend on the observation (SAC).
+  kSquashedGaussian,
+  // A Gaussian whose standard deviation does not (PPO); the environment gets its draw clipped to
+  // the bounds, or through tanh.
+  kGaussian,
+  // For each element of the action one of a number of choices.
+  kCategorical,
+};
+
 // What a snapshot says of itself.  It travels in the `__metadata__` of the safetensors image, under
-// the keys  format ("troupe.policy.1"), run, version, env_steps, updates, warmup ("0"/"1"),
-// final ("0"/"1"), observation_size, action_size, action_low, action_high (JSON arrays), network
-// (troupe.proto.Mlp as JSON), log_std_min, log_std_max.
+// the keys  format ("troupe.policy.2"), run, version, env_steps, updates, warmup ("0"/"1"),
+// final ("0"/"1"), observation_size, action_size, distribution ("squashed_gaussian", "gaussian",
+// "categorical"), network (troupe.proto.Mlp as JSON), observation_clip; of Gaussians action_low and
+// action_high (JSON arrays), of the first also log_std_min and log_std_max, of the second squash
+// ("0"/"1"); of categorical ones num_choices (JSON array).
 struct PolicyMetadata {
   std::string run;
   uint64_t version = 0;    // PolicyVersion::Packed()
@@ -27,17 +40,29 @@ struct PolicyMetadata {
   bool final_one = false;  // the run is over: actors flush and end
   int64_t observation_size = 0;
   int64_t action_size = 0;
-  std::vector<double> action_low, action_high;  // [action_size], finite, native units
+  Distribution distribution = Distribution::kSquashedGaussian;
+  std::vector<double> action_low, action_high;  // [action_size], finite, native units; Gaussians
+  std::vector<int64_t> num_choices;             // [action_size]; categorical
   proto::Mlp network;                           // hidden sizes written out
-  double log_std_min = 0, log_std_max = 0;
+  double log_std_min = 0, log_std_max = 0;      // kSquashedGaussian
+  bool squash = false;                          // kGaussian
+  double observation_clip = 0;                  // of normalized observations; 0: none
 };
 
-// A squashed Gaussian policy built from a snapshot alone.  Not thread-safe.
+// Where Act writes, each [n, action_size] or [n].
+struct ActionSpans {
+  absl::Span<float> env;       // for the environment: native units within the bounds, or choices
+  absl::Span<float> row;       // as drawn: kGaussian's may lie outside; the others' are `env`
+  absl::Span<float> log_prob;  // of `row`; 0 in warm-up
+};
+
+// A policy built from a snapshot alone.  Not thread-safe.
 //
 // Tensors of the image, all F32: actor.hidden.I.weight [in, out] and .bias [out], with layer_norm
-// also actor.norm.I.weight and .bias [out]; actor.head.weight [in, 2 * action_size] and .bias
-// (means first, then log standard deviations); optionally normalizer.mean and normalizer.std
-// [observation_size].
+// also actor.norm.I.weight and .bias [out]; actor.head.weight [in, head size] and .bias; for
+// kGaussian actor.log_std [action_size]; optionally normalizer.mean and normalizer.std
+// [observation_size].  The head gives means, for kSquashedGaussian followed by log standard
+// deviations, or the logits of the choices, element by element.
 class Policy final {
  public:
   // Everything is checked; INVALID_ARGUMENT names the tensor or key, what was there and what was
@@ -47,12 +72,11 @@ class Policy final {
 
   const PolicyMetadata& metadata() const;
 
-  // Actions for `n` observations [n, observation_size] in one forward; `actions` is
-  // [n, action_size] in native units, within the bounds.  `deterministic`: the mode of the policy
-  // even in warm-up; otherwise a random action.  INVALID_ARGUMENT if a span has the wrong size,
-  // DATA_LOSS if weights or observations are so large that an action is not a number.
-  absl::Status Act(absl::Span<const float> observations, int64_t n, bool deterministic,
-                   absl::Span<float> actions);
+  // Actions for `n` observations [n, observation_size] in one forward.  INVALID_ARGUMENT if a span
+  // has the wrong size, DATA_LOSS if weights or observations are so large that an action is not a
+  // number.  Sample: drawn at random.  Mode: the most likely ones, even in warm-up.
+  absl::Status Sample(absl::Span<const float> observations, int64_t n, const ActionSpans& actions);
+  absl::Status Mode(absl::Span<const float> observations, int64_t n, absl::Span<float> actions);
   // Restarts the noise.  A new policy starts with the seed 0.
   void Seed(uint64_t seed);
 

@@ -6,19 +6,31 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "common/policy_head.h"
 
 namespace troupe {
 namespace {
 
-constexpr char kFormat[] = "troupe.policy.1";
+constexpr char kFormat[] = "troupe.policy.2";
 constexpr int64_t kMaxSize = int64_t{1} << 24;
 constexpr int kMaxHiddenLayers = 64;
 constexpr int kMaxHiddenSize = 65536;
+constexpr int64_t kMaxChoices = 65536;
 // Actions are float32, and so must the distance between their bounds be.
 constexpr double kMaxBound = std::numeric_limits<float>::max() / 2;
+
+constexpr std::pair<const char*, Distribution> kDistributions[] = {
+    {"squashed_gaussian", Distribution::kSquashedGaussian},
+    {"gaussian", Distribution::kGaussian},
+    {"categorical", Distribution::kCategorical}};
+
+const char* NameOf(Distribution distribution) {
+  return kDistributions[static_cast<int>(distribution)].first;
+}
 
 // Reads the strings of one image; the first fault is kept.
 class MetadataReader final {
@@ -73,6 +85,25 @@ class MetadataReader final {
     return values;
   }
 
+  Distribution DistributionKind(const char* key) {
+    const std::string text = String(key);
+    for (const auto& [name, distribution] : kDistributions) {
+      if (text == name) return distribution;
+    }
+    Fault(key, text, "squashed_gaussian, gaussian or categorical");
+    return Distribution::kSquashedGaussian;
+  }
+
+  std::vector<int64_t> Choices(const char* key, int64_t size) {
+    std::vector<int64_t> choices;
+    for (const double number : Numbers(key, size)) {
+      const bool good = number == std::floor(number) && number >= 1 && number <= kMaxChoices;
+      if (!good) Fault(key, absl::StrCat(number), absl::StrCat("1 to ", kMaxChoices));
+      choices.push_back(good ? static_cast<int64_t>(number) : 1);
+    }
+    return choices;
+  }
+
   proto::Mlp Network(const char* key) {
     const std::string text = String(key);
     proto::Mlp network;
@@ -108,17 +139,57 @@ void CheckBounds(const PolicyMetadata& metadata, MetadataReader& reader) {
 
 std::string ToText(double value) { return nlohmann::json(value).dump(); }
 
+void SetDistributionMetadata(const PolicyMetadata& metadata, TensorFile& file) {
+  if (metadata.distribution == Distribution::kCategorical) {
+    file.SetMetadata("num_choices", nlohmann::json(metadata.num_choices).dump());
+    return;
+  }
+  file.SetMetadata("action_low", nlohmann::json(metadata.action_low).dump());
+  file.SetMetadata("action_high", nlohmann::json(metadata.action_high).dump());
+  if (metadata.distribution == Distribution::kGaussian) {
+    file.SetMetadata("squash", metadata.squash ? "1" : "0");
+    return;
+  }
+  file.SetMetadata("log_std_min", ToText(metadata.log_std_min));
+  file.SetMetadata("log_std_max", ToText(metadata.log_std_max));
+}
+
+void ReadDistributionMetadata(MetadataReader& reader, PolicyMetadata& metadata) {
+  if (metadata.distribution == Distribution::kCategorical) {
+    metadata.num_choices = reader.Choices("num_choices", metadata.action_size);
+    return;
+  }
+  metadata.action_low = reader.Numbers("action_low", metadata.action_size);
+  metadata.action_high = reader.Numbers("action_high", metadata.action_size);
+  if (metadata.distribution == Distribution::kGaussian) {
+    metadata.squash = reader.Integer("squash", 0, 1) == 1;
+    return;
+  }
+  metadata.log_std_min = reader.Number("log_std_min");
+  metadata.log_std_max = reader.Number("log_std_max");
+}
+
 }  // namespace
 
 MlpShape PolicyShape(const PolicyMetadata& metadata) {
   return {.inputs = metadata.observation_size,
-          .outputs = 2 * metadata.action_size,
+          .outputs = HeadSize(metadata),
           .ensemble = 0,
-          .spec = metadata.network};
+          .spec = metadata.network,
+          .head_gain = metadata.distribution == Distribution::kSquashedGaussian ? 0 : 0.01};
+}
+
+std::vector<ParameterSpec> PolicyParameters(const PolicyMetadata& metadata) {
+  std::vector<ParameterSpec> specs = MlpParameters(PolicyShape(metadata));
+  if (metadata.distribution == Distribution::kGaussian) {
+    specs.push_back({.name = "log_std", .shape = {metadata.action_size}});
+  }
+  return specs;
 }
 
 absl::StatusOr<std::string> EncodePolicy(const PolicyMetadata& metadata,
-                                         const FlatParameters& actor) {
+                                         const FlatParameters& actor,
+                                         const PolicyStatistics& statistics) {
   std::string network;
   if (!google::protobuf::util::MessageToJsonString(metadata.network, &network).ok()) {
     return absl::InternalError("cannot write the network as JSON");
@@ -133,12 +204,18 @@ absl::StatusOr<std::string> EncodePolicy(const PolicyMetadata& metadata,
   file.SetMetadata("final", metadata.final_one ? "1" : "0");
   file.SetMetadata("observation_size", absl::StrCat(metadata.observation_size));
   file.SetMetadata("action_size", absl::StrCat(metadata.action_size));
-  file.SetMetadata("action_low", nlohmann::json(metadata.action_low).dump());
-  file.SetMetadata("action_high", nlohmann::json(metadata.action_high).dump());
+  file.SetMetadata("distribution", NameOf(metadata.distribution));
   file.SetMetadata("network", network);
-  file.SetMetadata("log_std_min", ToText(metadata.log_std_min));
-  file.SetMetadata("log_std_max", ToText(metadata.log_std_max));
+  file.SetMetadata("observation_clip", ToText(metadata.observation_clip));
+  SetDistributionMetadata(metadata, file);
   actor.Save(kActorPrefix, file);
+  const std::pair<const char*, const torch::Tensor&> tensors[] = {
+      {kNormalizerMean, statistics.observation_mean},
+      {kNormalizerStd, statistics.observation_std},
+      {kRewardStd, statistics.reward_std}};
+  for (const auto& [name, tensor] : tensors) {
+    if (tensor.defined()) file.Add(name, tensor);
+  }
   return file.Encode();
 }
 
@@ -156,11 +233,14 @@ absl::StatusOr<PolicyMetadata> ParsePolicyMetadata(const Safetensors& image) {
   metadata.final_one = reader.Integer("final", 0, 1) == 1;
   metadata.observation_size = reader.Integer("observation_size", 1, kMaxSize);
   metadata.action_size = reader.Integer("action_size", 1, kMaxSize);
-  metadata.action_low = reader.Numbers("action_low", metadata.action_size);
-  metadata.action_high = reader.Numbers("action_high", metadata.action_size);
+  metadata.distribution = reader.DistributionKind("distribution");
   metadata.network = reader.Network("network");
-  metadata.log_std_min = reader.Number("log_std_min");
-  metadata.log_std_max = reader.Number("log_std_max");
+  metadata.observation_clip = reader.Number("observation_clip");
+  if (metadata.observation_clip < 0) {
+    reader.Fault("observation_clip", ToText(metadata.observation_clip), "0 or more");
+  }
+  if (!reader.status().ok()) return reader.status();
+  ReadDistributionMetadata(reader, metadata);
   if (!reader.status().ok()) return reader.status();
   CheckBounds(metadata, reader);
   if (metadata.log_std_min > metadata.log_std_max) {

@@ -1,8 +1,8 @@
 #ifndef TROUPE_COMMON_POLICY_CODEC_H_
 #define TROUPE_COMMON_POLICY_CODEC_H_
 
-#include <map>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "common/flat_parameters.h"
@@ -11,15 +11,28 @@
 
 namespace troupe {
 
-// Prefix of the policy's tensors in a snapshot.
+// Prefix of the policy's tensors in a snapshot, and the names of the others.
 inline constexpr char kActorPrefix[] = "actor.";
+inline constexpr char kNormalizerMean[] = "normalizer.mean";
+inline constexpr char kNormalizerStd[] = "normalizer.std";
+// The standard deviation that PPO divides rewards by, [1]; the learner's alone.
+inline constexpr char kRewardStd[] = "normalizer.reward_std";
 
-// The network of a squashed Gaussian policy.
+// The network of a policy.
 MlpShape PolicyShape(const PolicyMetadata& metadata);
+// Its parameters: those of the network, for kGaussian followed by log_std.
+std::vector<ParameterSpec> PolicyParameters(const PolicyMetadata& metadata);
 
-// The image of a snapshot.  `actor` has the parameters of MlpParameters(PolicyShape(metadata)).
+// The statistics that travel with a policy.
+struct PolicyStatistics {
+  torch::Tensor observation_mean, observation_std;  // [observation_size]; undefined: none
+  torch::Tensor reward_std;                         // [1]; undefined: none
+};
+
+// The image of a snapshot.  `actor` has the parameters of PolicyParameters(metadata).
 absl::StatusOr<std::string> EncodePolicy(const PolicyMetadata& metadata,
-                                         const FlatParameters& actor);
+                                         const FlatParameters& actor,
+                                         const PolicyStatistics& statistics = {});
 
 // Accepts hostile strings: every number is checked, INVALID_ARGUMENT names the key.
 absl::StatusOr<PolicyMetadata> ParsePolicyMetadata(const Safetensors& image);

@@ -262,20 +262,23 @@ absl::StatusOr<WindowBatch> ReplayClient::Impl::NextBatch(absl::Time deadline) {
   }
   prefetching_ = true;
   Advance();
+  // Not always the oldest: its windows may be asked of a shard that has none now.
   const auto complete = [this] {
     mu_.AssertReaderHeld();
-    return !batches_.empty() && batches_.front()->missing == 0;
+    return std::find_if(batches_.begin(), batches_.end(),
+                        [](const auto& batch) { return batch->missing == 0; });
   };
   const auto ready = [&] {
     mu_.AssertReaderHeld();
-    return complete() || stopped_ || !permanent_.ok();
+    return complete() != batches_.end() || stopped_ || !permanent_.ok();
   };
   mu_.AwaitWithDeadline(absl::Condition(&ready), deadline);
   if (!permanent_.ok()) return permanent_;
   if (stopped_) return absl::CancelledError("replay client is stopped");
-  if (!complete()) return absl::DeadlineExceededError(WaitsFor());
-  WindowBatch windows = std::move(batches_.front()->windows);
-  batches_.pop_front();
+  const auto batch = complete();
+  if (batch == batches_.end()) return absl::DeadlineExceededError(WaitsFor());
+  WindowBatch windows = std::move((*batch)->windows);
+  batches_.erase(batch);
   ++stats_.batches;
   Advance();
   return windows;

@@ -9,12 +9,12 @@ namespace {
 
 constexpr double kBeta1 = 0.9;
 constexpr double kBeta2 = 0.999;
-constexpr double kEpsilon = 1e-8;
 
 // The numbers of one step.
 struct StepSizes {
   double learning_rate;  // divided by the first moment's bias correction
   double inverse_root;   // 1 / sqrt of the second moment's bias correction
+  double epsilon;
 };
 
 // One pass over memory where LibTorch would make eight.
@@ -22,7 +22,7 @@ template <typename T>
 [[gnu::always_inline]] inline void StepOver(int64_t n, StepSizes sizes, T* __restrict values,
                                             T* __restrict gradients, T* __restrict m,
                                             T* __restrict v) {
-  const T beta1 = kBeta1, beta2 = kBeta2, epsilon = kEpsilon;
+  const T beta1 = kBeta1, beta2 = kBeta2, epsilon = sizes.epsilon;
   const T rate = sizes.learning_rate, inverse_root = sizes.inverse_root;
   for (int64_t i = 0; i < n; ++i) {
     const T g = gradients[i];
@@ -56,14 +56,17 @@ void StepOnCpu(int64_t n, StepSizes sizes, float* values, float* gradients, floa
 
 }  // namespace
 
-Adam::Adam(const torch::Tensor& like, double learning_rate)
-    : learning_rate_(learning_rate), m_(torch::zeros_like(like)), v_(torch::zeros_like(like)) {}
+Adam::Adam(const torch::Tensor& like, double learning_rate, double epsilon)
+    : learning_rate_(learning_rate),
+      epsilon_(epsilon),
+      m_(torch::zeros_like(like)),
+      v_(torch::zeros_like(like)) {}
 
 void Adam::Step(const torch::Tensor& values, const torch::Tensor& gradients) {
   const torch::NoGradGuard no_grad;
   ++step_;
   const StepSizes sizes{learning_rate_ / (1 - std::pow(kBeta1, step_)),
-                        1 / std::sqrt(1 - std::pow(kBeta2, step_))};
+                        1 / std::sqrt(1 - std::pow(kBeta2, step_)), epsilon_};
   if (values.is_cpu()) {
     AT_DISPATCH_FLOATING_TYPES(values.scalar_type(), "adam", [&] {
       StepOnCpu(values.numel(), sizes, values.data_ptr<scalar_t>(), gradients.data_ptr<scalar_t>(),
@@ -73,7 +76,7 @@ void Adam::Step(const torch::Tensor& values, const torch::Tensor& gradients) {
   }
   m_.lerp_(gradients, 1 - kBeta1);
   v_.mul_(kBeta2).addcmul_(gradients, gradients, 1 - kBeta2);
-  values.addcdiv_(m_, v_.sqrt().mul_(sizes.inverse_root).add_(kEpsilon), -sizes.learning_rate);
+  values.addcdiv_(m_, v_.sqrt().mul_(sizes.inverse_root).add_(epsilon_), -sizes.learning_rate);
   gradients.zero_();
 }
 

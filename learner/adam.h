@@ -12,12 +12,14 @@
 
 namespace troupe {
 
-// Adam (Kingma and Ba, arXiv 1412.6980) on one vector, as PyTorch computes it: beta 0.9 and 0.999,
-// epsilon 1e-8.  Not thread-safe.
+// Adam (Kingma and Ba, arXiv 1412.6980) on one vector, as PyTorch computes it: beta 0.9 and 0.999.
+// Not thread-safe.
 class Adam final {
  public:
   // For vectors of the size, dtype and device of `like`.
-  Adam(const torch::Tensor& like, double learning_rate);
+  Adam(const torch::Tensor& like, double learning_rate, double epsilon = 1e-8);
+
+  void set_learning_rate(double learning_rate) { learning_rate_ = learning_rate; }
 
   // values -= step(gradients), then gradients = 0; both [n].
   void Step(const torch::Tensor& values, const torch::Tensor& gradients);
@@ -28,7 +30,8 @@ class Adam final {
   absl::Status Load(const std::string& prefix, const Safetensors& file);
 
  private:
-  const double learning_rate_;
+  double learning_rate_;
+  const double epsilon_;
   int64_t step_ = 0;
   torch::Tensor m_, v_;  // first and second moments
 };

@@ -27,11 +27,12 @@ class Algorithm {
  public:
   virtual ~Algorithm() = default;
 
-  // One gradient step.  On a GPU the work may still be under way on return.
+  // Learns from one batch: SAC takes one gradient step, PPO as many as its epochs have.  On a GPU
+  // the work may still be under way on return.  `env_steps`: of the run so far, for schedules.
   // INVALID_ARGUMENT if the windows do not have the shape of the layout and the algorithm.
-  virtual absl::Status Update(const WindowBatch& batch) = 0;
+  virtual absl::Status Update(const WindowBatch& batch, int64_t env_steps) = 0;
 
-  // Updates ever done, those before a Load included.
+  // Gradient steps ever done, those before a Load included.
   virtual int64_t updates() const = 0;
 
   // Losses and the like of the last update, by name.  Waits for the device; empty before the first

@@ -19,7 +19,9 @@
 #include "common/program.h"
 #include "common/replay_client.h"
 #include "common/snapshot_client.h"
+#include "learner/batch_source.h"
 #include "learner/make_algorithm.h"
+#include "learner/on_policy_batches.h"
 #include "learner/progress_log.h"
 #include "learner/trainer.h"
 
@@ -44,7 +46,7 @@ absl::StatusOr<ReplayClientOptions> ReplayOptions(const proto::Config& config) {
   options.insecure = absl::GetFlag(FLAGS_insecure);
   options.run = config.run();
   options.table = learner.table();
-  options.batch_size = learner.sac().batch_size();
+  options.batch_size = SampledAtOnce(config);
   options.prefetch_batches = learner.prefetch_batches();
   options.rate_limit = {.min_size = limiter.min_size(),
                         .samples_per_insert = limiter.samples_per_insert(),
@@ -74,6 +76,17 @@ absl::StatusOr<TableInfo> AwaitTable(ReplayClient& replay, const StopToken& stop
   return absl::CancelledError("stopped before the first actor came");
 }
 
+std::unique_ptr<BatchSource> MakeBatches(const proto::Config& config, const TableInfo& table,
+                                         ReplayClient& replay) {
+  if (!config.learner().has_ppo()) return std::make_unique<SampledBatches>(replay);
+  const proto::Ppo& ppo = config.learner().ppo();
+  return std::make_unique<OnPolicyBatches>(
+      replay, OnPolicyBatches::Options{.batch_windows = ppo.batch_windows(),
+                                       .window_length = table.window_length,
+                                       .stride_bytes = table.layout.stride_bytes(),
+                                       .max_policy_lag = ppo.max_policy_lag()});
+}
+
 absl::Status Run(Program& program) {
   const proto::Config& config = program.config;
   const std::string run_dir = absl::GetFlag(FLAGS_run_dir);
@@ -95,16 +108,20 @@ absl::Status Run(Program& program) {
                                   config.learner().keep_checkpoints());
   const auto state = Resume(checkpoints, config.run(), table->max_epoch, **algorithm);
   if (!state.ok()) return state.status();
+  const std::unique_ptr<BatchSource> batches = MakeBatches(config, *table, **replay);
   Trainer trainer(config,
                   {.replay = **replay,
+                   .batches = *batches,
                    .publisher = **publisher,
                    .algorithm = **algorithm,
                    .checkpoints = checkpoints,
                    .log = **log,
                    .stop = program.stop},
                   *state);
-  spdlog::info("learning {} on {}: {} of {} updates done", config.run(), config.learner().device(),
-               (*algorithm)->updates(), trainer.target_updates());
+  spdlog::info("learning {} on {}: {} updates done, {} to do", config.run(),
+               config.learner().device(), (*algorithm)->updates(),
+               trainer.target_updates() == 0 ? "as many as the steps take"
+                                             : absl::StrCat(trainer.target_updates()));
   return trainer.Run();
 }
 

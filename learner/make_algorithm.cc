@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "learner/ppo.h"
 #include "learner/sac.h"
 
 namespace troupe {
@@ -24,6 +25,16 @@ absl::StatusOr<std::unique_ptr<Algorithm>> MakeAlgorithm(const proto::Config& co
     }
     at::set_num_threads(learner.num_threads());
     at::globalContext().setFlushDenormal(true);
+    if (learner.has_ppo()) {
+      absl::StatusOr<std::unique_ptr<Ppo>> ppo =
+          Ppo::Create({.config = learner.ppo(),
+                       .total_env_steps = config.total_env_steps(),
+                       .seed = config.seed(),
+                       .device = device},
+                      layout);
+      if (!ppo.ok()) return ppo.status();
+      return std::unique_ptr<Algorithm>(*std::move(ppo));
+    }
     absl::StatusOr<std::unique_ptr<Sac>> sac =
         Sac::Create({.config = learner.sac(),
                      .seed = config.seed(),

@@ -23,7 +23,13 @@ constexpr std::pair<const char*, const char*> kStatistics[] = {
     {"q_mean", "Mean of the critics' values of a batch."},
     {"actor_loss", "Objective of the policy."},
     {"alpha", "Temperature."},
-    {"entropy", "Entropy of the policy, in nats."}};
+    {"entropy", "Entropy of the policy, in nats."},
+    {"kl", "KL divergence of the policy from the one that drew the actions, in nats."},
+    {"clip_fraction", "Part of the steps whose ratio is beyond clip_epsilon."},
+    {"policy_loss", "Less the surrogate of the policy."},
+    {"value_loss", "Objective of the value function."},
+    {"learning_rate", "Learning rate of policy and value function."},
+    {"explained_variance", "Part of the value targets' variance that the values explained."}};
 
 }  // namespace
 
@@ -50,6 +56,8 @@ ProgressLog::ProgressLog(std::string path, std::unique_ptr<EventWriter> events, 
                                        "Time spent waiting for a batch.")),
       snapshots_(metrics.AddCounter("troupe_learner_snapshots_total", "Snapshots published.")),
       checkpoints_(metrics.AddCounter("troupe_learner_checkpoints_total", "Checkpoints written.")),
+      steps_too_old_(metrics.AddCounter("troupe_learner_steps_too_old_total",
+                                        "Steps left out because their policy was too old.")),
       env_steps_(metrics.AddGauge("troupe_learner_env_steps",
                                   "Environment steps in the shards, as the learner knows.")),
       policy_version_(metrics.AddGauge("troupe_learner_policy_version",
@@ -65,9 +73,10 @@ ProgressLog::ProgressLog(std::string path, std::unique_ptr<EventWriter> events, 
   }
 }
 
-void ProgressLog::CountUpdate(double seconds) {
-  updates_.Increment();
-  update_seconds_.Observe(seconds);
+void ProgressLog::CountUpdates(int64_t updates, double seconds) {
+  if (updates == 0) return;
+  updates_.Increment(static_cast<double>(updates));
+  update_seconds_.Observe(seconds / static_cast<double>(updates));
 }
 
 void ProgressLog::CountPublished(uint64_t version) {

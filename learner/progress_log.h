@@ -40,7 +40,9 @@ class ProgressLog final {
   absl::Status Write(const Progress& progress);
 
   // Between two lines: metrics only.
-  void CountUpdate(double seconds);
+  // Gradient steps and what they took together.
+  void CountUpdates(int64_t updates, double seconds);
+  void CountTooOld(int64_t steps) { steps_too_old_.Increment(static_cast<double>(steps)); }
   void CountWait(double seconds) { wait_seconds_.Increment(seconds); }
   void CountPublished(uint64_t version);
   void CountCheckpoint();
@@ -53,7 +55,7 @@ class ProgressLog final {
 
   const std::string path_;
   const std::unique_ptr<EventWriter> events_;
-  prometheus::Counter &updates_, &wait_seconds_, &snapshots_, &checkpoints_;
+  prometheus::Counter &updates_, &wait_seconds_, &snapshots_, &checkpoints_, &steps_too_old_;
   prometheus::Gauge &env_steps_, &policy_version_, &published_time_, &checkpoint_time_;
   prometheus::Histogram& update_seconds_;
   std::map<std::string, prometheus::Gauge*> statistics_;  // owned by the metrics

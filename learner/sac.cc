@@ -9,36 +9,11 @@
 #include "common/safetensors.h"
 #include "common/tensor_file.h"
 #include "learner/objectives.h"
+#include "learner/state_files.h"
 
 namespace troupe {
-namespace {
 
 using torch::Tensor;
-
-constexpr char kModelFile[] = "model.safetensors";
-constexpr char kOptimizerFile[] = "optimizer_state.safetensors";
-constexpr char kRandomFile[] = "rng_state.safetensors";
-
-at::Generator MakeGenerator(torch::Device device, uint64_t seed) {
-  at::Generator generator = at::globalContext().defaultGenerator(device).clone();
-  generator.set_current_seed(seed);
-  return generator;
-}
-
-// `file` of `files`, parsed; the tensors point into `files`.
-absl::StatusOr<Safetensors> ParseFile(const std::map<std::string, std::string>& files,
-                                      const std::string& file) {
-  const auto found = files.find(file);
-  if (found == files.end()) return absl::InvalidArgumentError("the file is missing");
-  return Safetensors::Parse(found->second);
-}
-
-absl::Status InFile(const std::string& file, const absl::Status& status) {
-  if (status.ok()) return status;
-  return absl::InvalidArgumentError(absl::StrCat(file, ": ", status.message()));
-}
-
-}  // namespace
 
 absl::StatusOr<std::unique_ptr<Sac>> Sac::Create(const Options& options, const Layout& layout) {
   absl::StatusOr<TransitionReader> reader =
@@ -124,7 +99,7 @@ Tensor Sac::MinOfSubset(const Tensor& q) {
   return q.index_select(0, order.narrow(0, 0, config_.min_subset())).amin(0);
 }
 
-absl::Status Sac::Update(const WindowBatch& batch) {
+absl::Status Sac::Update(const WindowBatch& batch, int64_t env_steps) {
   if (batch.num_windows < 1 || batch.window_length != config_.n_step() + 1 ||
       batch.stride_bytes != stride_bytes_) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -171,7 +146,7 @@ absl::StatusOr<std::string> Sac::EncodePolicy(const PolicyStamp& stamp) const {
 }
 
 absl::StatusOr<std::map<std::string, std::string>> Sac::Save() const {
-  TensorFile model, optimizer, random;
+  TensorFile model, optimizer;
   actor_.parameters().Save("actor.", model);
   critics_.parameters().Save("critic.", model);
   target_critics_.parameters().Save("critic_target.", model);
@@ -179,17 +154,7 @@ absl::StatusOr<std::map<std::string, std::string>> Sac::Save() const {
   actor_adam_.Save("actor.", optimizer);
   critic_adam_.Save("critic.", optimizer);
   alpha_adam_.Save("log_alpha.", optimizer);
-  optimizer.Add("updates", torch::full({}, updates_, torch::kInt64));
-  random.Add("generator", generator_.get_state());
-  std::map<std::string, std::string> files;
-  const std::pair<const char*, const TensorFile*> all[] = {
-      {kModelFile, &model}, {kOptimizerFile, &optimizer}, {kRandomFile, &random}};
-  for (const auto& [name, file] : all) {
-    absl::StatusOr<std::string> image = file->Encode();
-    if (!image.ok()) return image.status();
-    files[name] = *std::move(image);
-  }
-  return files;
+  return EncodeState(model, std::move(optimizer), updates_, generator_);
 }
 
 absl::Status Sac::Load(const std::map<std::string, std::string>& files) {
@@ -203,7 +168,7 @@ absl::Status Sac::Load(const std::map<std::string, std::string>& files) {
 
 absl::Status Sac::LoadFiles(const std::map<std::string, std::string>& files) {
   const absl::StatusOr<Safetensors> model = ParseFile(files, kModelFile);
-  if (!model.ok()) return InFile(kModelFile, model.status());
+  if (!model.ok()) return model.status();
   absl::Status status = actor_.parameters().Load("actor.", *model);
   status.Update(critics_.parameters().Load("critic.", *model));
   status.Update(target_critics_.parameters().Load("critic_target.", *model));
@@ -214,22 +179,15 @@ absl::Status Sac::LoadFiles(const std::map<std::string, std::string>& files) {
   log_alpha_.copy_(*log_alpha);
 
   const absl::StatusOr<Safetensors> optimizer = ParseFile(files, kOptimizerFile);
-  if (!optimizer.ok()) return InFile(kOptimizerFile, optimizer.status());
+  if (!optimizer.ok()) return optimizer.status();
   status.Update(actor_adam_.Load("actor.", *optimizer));
   status.Update(critic_adam_.Load("critic.", *optimizer));
   status.Update(alpha_adam_.Load("log_alpha.", *optimizer));
-  const absl::StatusOr<Tensor> updates = ReadTensor(*optimizer, "updates", torch::kInt64, {});
-  status.Update(updates.status());
   if (!status.ok()) return InFile(kOptimizerFile, status);
-  updates_ = updates->item<int64_t>();
-
-  const absl::StatusOr<Safetensors> random = ParseFile(files, kRandomFile);
-  if (!random.ok()) return InFile(kRandomFile, random.status());
-  const absl::StatusOr<Tensor> state =
-      ReadTensor(*random, "generator", torch::kUInt8, generator_.get_state().sizes().vec());
-  if (!state.ok()) return InFile(kRandomFile, state.status());
-  generator_.set_state(*state);
-  return absl::OkStatus();
+  const absl::StatusOr<int64_t> updates = ReadUpdates(*optimizer);
+  if (!updates.ok()) return updates.status();
+  updates_ = *updates;
+  return LoadGenerator(files, generator_);
 }
 
 }  // namespace troupe

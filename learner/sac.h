@@ -36,7 +36,7 @@ class Sac final : public Algorithm {
   // One update in the paper's order: critics, policy, temperature, targets.
   void Step(const Transitions& b);
 
-  absl::Status Update(const WindowBatch& batch) override;
+  absl::Status Update(const WindowBatch& batch, int64_t env_steps) override;
   int64_t updates() const override { return updates_; }
   std::map<std::string, double> Statistics() const override;
   absl::StatusOr<std::string> EncodePolicy(const PolicyStamp& stamp) const override;

@@ -23,12 +23,16 @@ constexpr char kConfigFile[] = "config.json";
 
 // The warm-up steps are collected, not learned from.
 int64_t TargetUpdates(const proto::Config& config) {
+  if (config.learner().has_ppo()) return 0;
   const proto::Sac& sac = config.learner().sac();
   const int64_t steps = std::max<int64_t>(config.total_env_steps() - sac.random_steps(), 0);
   return std::llround(static_cast<double>(steps) * sac.updates_per_env_step());
 }
 
-bool IsDue(int64_t updates, int64_t interval) { return updates % interval == 0; }
+// Has a multiple of `interval` been reached since `before`?
+bool IsDue(int64_t before, int64_t updates, int64_t interval) {
+  return updates / interval > before / interval;
+}
 
 std::string EncodeConfig(const proto::Config& config) {
   const nlohmann::json text = {{"run", config.run()}, {"config", PrintConfig(config)}};
@@ -68,6 +72,10 @@ absl::StatusOr<RunState> Resume(const CheckpointDirectory& checkpoints, const st
   if (epoch != checkpoint.counters.end()) {
     state.version.epoch = std::max(state.version.epoch, static_cast<uint64_t>(epoch->second) + 1);
   }
+  if (const auto steps = checkpoint.counters.find("env_steps");
+      steps != checkpoint.counters.end()) {
+    state.env_steps = steps->second;
+  }
   state.saved_updates = checkpoint.updates;
   spdlog::info("resumed {} at {} updates", found->path, algorithm.updates());
   return state;
@@ -76,9 +84,11 @@ absl::StatusOr<RunState> Resume(const CheckpointDirectory& checkpoints, const st
 Trainer::Trainer(const proto::Config& config, const Parts& parts, const RunState& state)
     : config_(config),
       parts_(parts),
+      on_policy_(config.learner().has_ppo()),
       target_updates_(TargetUpdates(config)),
       state_(state),
-      learning_(parts.algorithm.updates() > 0),
+      learning_(on_policy_ || parts.algorithm.updates() > 0),
+      learned_env_steps_(state.env_steps),
       logged_(absl::Now()),
       logged_updates_(parts.algorithm.updates()) {}
 
@@ -93,9 +103,14 @@ absl::Status Trainer::Run() {
   return Complete() ? Finish() : Log(/*done=*/false);
 }
 
+bool Trainer::Complete() const {
+  return on_policy_ ? learned_env_steps_ >= config_.total_env_steps()
+                    : parts_.algorithm.updates() >= target_updates_;
+}
+
 absl::StatusOr<WindowBatch> Trainer::NextBatch() {
   const absl::Time begin = absl::Now();
-  absl::StatusOr<WindowBatch> batch = parts_.replay.NextBatch(begin + kPatience);
+  absl::StatusOr<WindowBatch> batch = parts_.batches.Next(state_.version, begin + kPatience);
   const absl::Duration waited = absl::Now() - begin;
   waited_ += waited;
   parts_.log.CountWait(absl::ToDoubleSeconds(waited));
@@ -112,20 +127,29 @@ absl::Status Trainer::UpdateOnce() {
     if (absl::Status status = Publish(/*final_one=*/false); !status.ok()) return status;
   }
   const absl::Time begin = absl::Now();
-  if (absl::Status status = parts_.algorithm.Update(*batch); !status.ok()) return status;
-  parts_.log.CountUpdate(absl::ToDoubleSeconds(absl::Now() - begin));
-  return DoWhatIsDue();
+  const int64_t before = parts_.algorithm.updates();
+  learned_env_steps_ = static_cast<int64_t>(parts_.replay.counts().env_steps);
+  if (absl::Status status = parts_.algorithm.Update(*batch, learned_env_steps_); !status.ok()) {
+    return status;
+  }
+  parts_.log.CountUpdates(parts_.algorithm.updates() - before,
+                          absl::ToDoubleSeconds(absl::Now() - begin));
+  return DoWhatIsDue(before);
 }
 
-absl::Status Trainer::DoWhatIsDue() {
+absl::Status Trainer::DoWhatIsDue(int64_t before) {
   const int64_t updates = parts_.algorithm.updates();
   const proto::Learner& learner = config_.learner();
   absl::Status status;
-  if (IsDue(updates, learner.log_interval_updates())) status = Log(/*done=*/false);
-  if (status.ok() && IsDue(updates, learner.publish_interval_updates())) {
+  // First, for actors may wait for it; the last one goes out with the end of the run.
+  if (!Complete() &&
+      (on_policy_ || IsDue(before, updates, learner.publish_interval_updates()))) {
     status = Publish(/*final_one=*/false);
   }
-  if (status.ok() && IsDue(updates, learner.checkpoint_interval_updates())) {
+  if (status.ok() && IsDue(before, updates, learner.log_interval_updates())) {
+    status = Log(/*done=*/false);
+  }
+  if (status.ok() && IsDue(before, updates, learner.checkpoint_interval_updates())) {
     status = SaveCheckpoint();
   }
   return status;
@@ -204,6 +228,8 @@ absl::Status Trainer::CheckFinite() const {
 absl::Status Trainer::Log(bool done) {
   const absl::Time now = absl::Now();
   const int64_t updates = parts_.algorithm.updates();
+  const int64_t too_old = parts_.batches.steps_too_old();
+  parts_.log.CountTooOld(too_old - std::exchange(counted_too_old_, too_old));
   const double seconds = std::max(absl::ToDoubleSeconds(now - logged_), 1e-9);
   absl::Status status = parts_.log.Write(
       {.env_steps = static_cast<int64_t>(parts_.replay.counts().env_steps),

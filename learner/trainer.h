@@ -13,6 +13,7 @@
 #include "common/snapshot_client.h"
 #include "common/version.h"
 #include "learner/algorithm.h"
+#include "learner/batch_source.h"
 #include "learner/progress_log.h"
 #include "proto/config.pb.h"
 
@@ -22,6 +23,7 @@ namespace troupe {
 struct RunState {
   PolicyVersion version;       // of the last published snapshot; counter 0: none of this epoch
   int64_t saved_updates = -1;  // of the newest checkpoint; -1: none
+  int64_t env_steps = 0;       // of the run at that checkpoint
 };
 
 // The loop of the learner: batches into the algorithm, snapshots, checkpoints and progress out,
@@ -32,6 +34,7 @@ class Trainer final {
  public:
   struct Parts {
     ReplayClient& replay;
+    BatchSource& batches;
     SnapshotPublisher& publisher;
     Algorithm& algorithm;
     CheckpointDirectory& checkpoints;
@@ -45,14 +48,16 @@ class Trainer final {
   // written either way.  FAILED_PRECONDITION: another learner has taken over the run.
   absl::Status Run();
 
-  // Updates of the whole run.
+  // Gradient steps of the whole run; 0: not known before, a batch of PPO makes as many as it has
+  // minibatches.
   int64_t target_updates() const { return target_updates_; }
 
  private:
-  bool Complete() const { return parts_.algorithm.updates() >= target_updates_; }
+  bool Complete() const;
   // One batch, if one comes within a short time, and what is due after it.
   absl::Status UpdateOnce();
-  absl::Status DoWhatIsDue();
+  // `before`: gradient steps before the last batch.
+  absl::Status DoWhatIsDue(int64_t before);
   absl::Status Finish();
   // Lets the actors' last environment steps arrive: the target counts steps, not batches.
   absl::Status AwaitLastSteps();
@@ -65,12 +70,15 @@ class Trainer final {
 
   const proto::Config config_;
   const Parts parts_;
+  const bool on_policy_;
   const int64_t target_updates_;
   RunState state_;
-  bool learning_;  // the warm-up is over
+  bool learning_;              // the warm-up is over
+  int64_t learned_env_steps_;  // of the run when the last batch was learned from
   // Since the last line of progress.
   absl::Time logged_;
   int64_t logged_updates_;
+  int64_t counted_too_old_ = 0;
   absl::Duration waited_;
 };
 

@@ -22,8 +22,9 @@ ClassicEnv::ClassicEnv(const ClassicTask& task, const proto::Environment& option
   spec_.id = std::string(task.task.id);
   spec_.observation_size = task.observation_size;
   spec_.action_size = 1;
-  spec_.num_choices = task.num_choices;
-  if (task.num_choices == 0) {
+  if (task.num_choices > 0) {
+    spec_.num_choices = {task.num_choices};
+  } else {
     spec_.action_low = {-task.max_action};
     spec_.action_high = {task.max_action};
   }

@@ -195,7 +195,7 @@ void AddLayouts(const Corpus& corpus) {
   proto::Column* choice = layout.add_columns();
   choice->set_name("choice");
   choice->set_dtype(proto::INT64);
-  choice->set_num_choices(4);
+  choice->add_num_choices(4);
   corpus.Add("layout", "image", layout.SerializeAsString());
   image->set_shape(0, 1 << 24);
   image->set_shape(1, 1 << 24);

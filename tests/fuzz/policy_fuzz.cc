@@ -25,19 +25,27 @@ Snapshot SnapshotOf(absl::string_view input) {
   return snapshot;
 }
 
-void CheckActions(Policy& policy, bool deterministic) {
+absl::Status Act(Policy& policy, bool deterministic, std::vector<float>& actions) {
   const PolicyMetadata& metadata = policy.metadata();
   const std::vector<float> observations(kObservations * metadata.observation_size, 0.5f);
+  if (deterministic) return policy.Mode(observations, kObservations, absl::MakeSpan(actions));
+  std::vector<float> rows(actions.size()), log_probs(kObservations);
+  return policy.Sample(observations, kObservations,
+                       {absl::MakeSpan(actions), absl::MakeSpan(rows), absl::MakeSpan(log_probs)});
+}
+
+void CheckActions(Policy& policy, bool deterministic) {
+  const PolicyMetadata& metadata = policy.metadata();
   std::vector<float> actions(kObservations * metadata.action_size, NAN);
-  const absl::Status status =
-      policy.Act(observations, kObservations, deterministic, absl::MakeSpan(actions));
-  if (!status.ok()) return;
+  if (!Act(policy, deterministic, actions).ok()) return;
+  const bool discrete = metadata.distribution == Distribution::kCategorical;
   for (size_t i = 0; i < actions.size(); ++i) {
     const size_t element = i % metadata.action_size;
-    Require(actions[i] >= static_cast<float>(metadata.action_low[element]) &&
-                actions[i] <= static_cast<float>(metadata.action_high[element]),
-            "action ", actions[i], " is outside [", metadata.action_low[element], ", ",
-            metadata.action_high[element], "]");
+    const double low = discrete ? 0 : metadata.action_low[element];
+    const double high =
+        discrete ? metadata.num_choices[element] - 1.0 : metadata.action_high[element];
+    Require(actions[i] >= static_cast<float>(low) && actions[i] <= static_cast<float>(high),
+            "action ", actions[i], " is outside [", low, ", ", high, "]");
   }
 }
 

@@ -34,8 +34,8 @@ std::vector<std::vector<float>> RandomActions(const VectorEnv& envs) {
     for (int i = 0; i < envs.num_envs() * spec.action_size; ++i) {
       const int64_t j = i % spec.action_size;
       const double u = unit(engine);
-      batch.push_back(static_cast<float>(spec.num_choices > 0
-                                             ? static_cast<int>(u * spec.num_choices)
+      batch.push_back(static_cast<float>(!spec.num_choices.empty()
+                                             ? static_cast<int>(u * spec.num_choices[j])
                                              : spec.action_low[j] +
                                                    u * (spec.action_high[j] - spec.action_low[j])));
     }

@@ -125,11 +125,11 @@ class ClientsTest : public ::testing::Test {
   void Append(int64_t rows_per_env) {
     for (int64_t i = 0; i < rows_per_env; ++i, ++next_) {
       for (int64_t env = 0; env < writing_.num_envs; ++env) {
-        const absl::Status status = writer_->Append(env, [&](absl::Span<char> row) {
+        const auto appended = writer_->Append(env, [&](absl::Span<char> row) {
           const double reward = 1e6 * static_cast<double>(env) + static_cast<double>(next_);
           std::memcpy(row.data() + sizeof(RowHeader), &reward, sizeof(reward));
         });
-        ASSERT_TRUE(status.ok()) << status;
+        ASSERT_TRUE(appended.ok()) << appended.status();
       }
     }
   }

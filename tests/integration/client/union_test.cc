@@ -85,11 +85,11 @@ class UnionTest : public ::testing::TestWithParam<UnionCase> {
     for (int64_t row = 0; row <= kWindows[shard]; ++row) {
       const auto number = static_cast<double>(priorities_.size());
       const float priority = any_priority();
-      const absl::Status status = (*writer)->Append(0, [&](absl::Span<char> bytes) {
+      const auto appended = (*writer)->Append(0, [&](absl::Span<char> bytes) {
         WriteRowHeader({.priority = priority}, bytes.data());
         std::memcpy(bytes.data() + sizeof(RowHeader), &number, sizeof(number));
       });
-      ASSERT_TRUE(status.ok()) << status;
+      ASSERT_TRUE(appended.ok()) << appended.status();
       if (row < kWindows[shard]) priorities_.push_back(priority);
     }
     ASSERT_TRUE((*writer)->Flush(Soon()).ok());

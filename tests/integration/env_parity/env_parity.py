@@ -227,7 +227,7 @@ def check_spec(server, env, environment, tally):
         "action_size": 1 if discrete else env.action_space.shape[0],
         "action_low": [] if discrete else env.action_space.low.tolist(),
         "action_high": [] if discrete else env.action_space.high.tolist(),
-        "num_choices": int(env.action_space.n) if discrete else 0,
+        "num_choices": [int(env.action_space.n)] if discrete else [],
         "max_episode_steps": env.spec.max_episode_steps,
     }
     if spec != expected:

@@ -109,9 +109,14 @@ class TrainerTest : public testing::Test {
       absl::Status status;
       for (int t = 0; status.ok(); ++t) {
         const float x = static_cast<float>(t % 17) / 17;
-        status = writer_->Append(0, [&](absl::Span<char> row) {
-          packer.PackStep(0, {x, -x, x * x}, {x}, x, row);
-        });
+        status =
+            writer_
+                ->Append(0,
+                         [&](absl::Span<char> row) {
+                           packer.PackStep(
+                               {.observation = {x, -x, x * x}, .action = {x}, .reward = x}, row);
+                         })
+                .status();
       }
     });
   }

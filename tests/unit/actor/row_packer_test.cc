@@ -24,41 +24,49 @@ T At(const std::vector<char>& row, const Layout& layout, absl::string_view colum
   return value;
 }
 
-TEST(RowPacker, AStepHoldsObservationActionAndReward) {
-  const Layout layout = *Layout::FromProto(MakeLayout(Continuous()));
+TEST(RowPacker, AStepHoldsObservationActionRewardAndLogProb) {
+  const Layout layout = *Layout::FromProto(MakeLayout(Continuous(), /*with_log_prob=*/true));
   const RowPacker packer = *RowPacker::Create(layout);
   std::vector<char> row(layout.stride_bytes());
-  packer.PackStep(7, {0.5f, 1.5f, 2.5f}, {0.25f, -0.75f}, 3.5f, absl::MakeSpan(row));
+  packer.PackStep({.policy_version = 7,
+                   .observation = {0.5f, 1.5f, 2.5f},
+                   .action = {0.25f, -0.75f},
+                   .reward = 3.5f,
+                   .log_prob = -2},
+                  absl::MakeSpan(row));
   EXPECT_EQ(ReadRowHeader(row.data()).policy_version, 7u);
   EXPECT_FALSE(IsFinal(ReadRowHeader(row.data()).flags));
   EXPECT_EQ(At<float>(row, layout, kObservation, 2), 2.5f);
   EXPECT_EQ(At<float>(row, layout, kAction, 1), -0.75f);
   EXPECT_EQ(At<float>(row, layout, kReward, 0), 3.5f);
+  EXPECT_EQ(At<float>(row, layout, kLogProb, 0), -2.0f);
 }
 
-TEST(RowPacker, AFinalRowKeepsTheTwoFactsApart) {
+TEST(RowPacker, AFinalRowSaysWhy) {
   const Layout layout = *Layout::FromProto(MakeLayout(Continuous()));
   const RowPacker packer = *RowPacker::Create(layout);
-  const auto flags = [&](bool terminated, bool truncated) {
+  const auto flags = [&](uint32_t why) {
     std::vector<char> row(layout.stride_bytes());
-    packer.PackFinal(7, {1, 2, 3}, terminated, truncated, absl::MakeSpan(row));
+    packer.PackFinal(7, {1, 2, 3}, why, absl::MakeSpan(row));
     EXPECT_EQ(At<float>(row, layout, kObservation, 1), 2.0f);
     EXPECT_EQ(At<float>(row, layout, kReward, 0), 0.0f);
     return ReadRowHeader(row.data()).flags;
   };
-  EXPECT_EQ(flags(true, false), kTerminated);
-  EXPECT_EQ(flags(false, true), kTruncated);
-  EXPECT_EQ(flags(true, true), kTerminated | kTruncated);
+  for (const uint32_t why : {uint32_t{kTerminated}, uint32_t{kTruncated}, uint32_t{kCut},
+                             uint32_t{kTerminated | kTruncated}}) {
+    EXPECT_EQ(flags(why), why);
+    EXPECT_TRUE(IsFinal(why));
+  }
 }
 
 TEST(RowPacker, ADiscreteActionIsStoredAsItsNumber) {
-  const EnvSpec spec{.id = "D-v0", .observation_size = 1, .action_size = 1, .num_choices = 4};
+  const EnvSpec spec{.id = "D-v0", .observation_size = 1, .action_size = 1, .num_choices = {4}};
   const Layout layout = *Layout::FromProto(MakeLayout(spec));
   const RowPacker packer = *RowPacker::Create(layout);
   std::vector<char> row(layout.stride_bytes());
-  packer.PackStep(1, {0}, {3}, 0, absl::MakeSpan(row));
+  packer.PackStep({.observation = {0}, .action = {3}}, absl::MakeSpan(row));
   EXPECT_EQ(At<int32_t>(row, layout, kAction, 0), 3);
-  EXPECT_EQ(layout.proto().columns(1).num_choices(), 4u);
+  EXPECT_EQ(layout.proto().columns(1).num_choices(0), 4u);
 }
 
 TEST(RowPacker, TheLayoutCarriesTheBoundsOfTheAction) {

@@ -52,11 +52,12 @@ class RowWriterTest : public ::testing::Test {
   }
 
   absl::Status Append(int64_t env) {
-    return writer_->Append(env, [&](absl::Span<char> row) {
+    const auto appended = writer_->Append(env, [&](absl::Span<char> row) {
       ASSERT_EQ(row.size(), kStride);
       const double reward = 1000.0 * env + static_cast<double>(next_[env]++);
       std::memcpy(row.data() + sizeof(RowHeader), &reward, sizeof(reward));
     });
+    return appended.status();
   }
 
   void AppendRows(int64_t rows_per_env) {

@@ -80,9 +80,10 @@ TEST_F(FullMessagesTest, AppendGoesOnOnlyWhenAllEarlierRowsAreAcked) {
   AwaitAcked(10);  // and with that the writer was told
   int64_t stored = 0;
   PendingAppend pending([&] {
-    return writer_->Append(0, [&](absl::Span<char> row) {
+    const auto look = [&](absl::Span<char> row) {
       Script(first_, [&](FakeShardState& s) LOCKED { stored = s.Rows(); });
-    });
+    };
+    return writer_->Append(0, look).status();
   });
   EXPECT_FALSE(pending.ReturnsWithinAWhile());
   Admit(first_);

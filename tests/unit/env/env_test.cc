@@ -76,7 +76,8 @@ TEST_P(Specs, AreGymnasiums) {
   EXPECT_EQ(spec.id, c.id);
   EXPECT_EQ(spec.observation_size, c.observation_size);
   EXPECT_EQ(spec.action_size, c.action_size);
-  EXPECT_EQ(spec.num_choices, c.num_choices);
+  EXPECT_EQ(spec.num_choices,
+            c.num_choices == 0 ? std::vector<int64_t>{} : std::vector<int64_t>{c.num_choices});
   EXPECT_EQ(spec.max_episode_steps, c.max_episode_steps);
   const std::vector<double> high(c.num_choices > 0 ? 0 : c.action_size, c.bound);
   EXPECT_EQ(spec.action_high, high);

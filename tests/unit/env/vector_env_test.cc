@@ -33,7 +33,7 @@ class Actions {
  public:
   explicit Actions(const VectorEnv& envs)
       : values_(envs.num_envs() * envs.spec().action_size),
-        draw_(-1, std::max<float>(1, envs.spec().num_choices - 1)) {}
+        draw_(-1, envs.spec().num_choices.empty() ? 1 : envs.spec().num_choices[0] - 1) {}
   absl::Span<const float> Next() {
     for (float& a : values_) a = draw_(engine_);
     return values_;

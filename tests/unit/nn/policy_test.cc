@@ -34,7 +34,7 @@ PolicyMetadata Metadata() {
 }
 
 FlatParameters Network(const PolicyMetadata& metadata) {
-  FlatParameters network(MlpParameters(PolicyShape(metadata)), torch::kFloat32);
+  FlatParameters network(PolicyParameters(metadata), torch::kFloat32);
   network.Initialize(1);
   network.values().mul_(3);  // actions that differ visibly
   return network;
@@ -54,8 +54,12 @@ std::vector<float> Observations(int64_t n) {
 
 std::vector<float> Act(Policy& policy, const std::vector<float>& observations, bool deterministic) {
   const int64_t n = observations.size() / kObservations;
-  std::vector<float> actions(n * kActions);
-  const absl::Status status = policy.Act(observations, n, deterministic, absl::MakeSpan(actions));
+  std::vector<float> actions(n * kActions), rows(n * kActions), log_probs(n);
+  const absl::Status status = deterministic
+                                  ? policy.Mode(observations, n, absl::MakeSpan(actions))
+                                  : policy.Sample(observations, n,
+                                                  {absl::MakeSpan(actions), absl::MakeSpan(rows),
+                                                   absl::MakeSpan(log_probs)});
   EXPECT_TRUE(status.ok()) << status;
   return actions;
 }
@@ -166,8 +170,7 @@ TEST(PolicyTest, ActionsThatAreNoNumbersAreAnError) {
   const auto policy = Policy::FromSnapshot(snapshot);
   ASSERT_TRUE(policy.ok()) << policy.status();
   std::vector<float> actions(kActions);
-  const absl::Status status =
-      (*policy)->Act(Observations(1), 1, /*deterministic=*/true, absl::MakeSpan(actions));
+  const absl::Status status = (*policy)->Mode(Observations(1), 1, absl::MakeSpan(actions));
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
 }
 
@@ -175,10 +178,20 @@ TEST(PolicyTest, SpansOfTheWrongSizeAreRefused) {
   const auto policy = Policy::FromSnapshot(MakeSnapshot(Metadata()));
   const std::vector<float> observations = Observations(4);
   std::vector<float> actions(7);
-  EXPECT_EQ((*policy)->Act(observations, 4, true, absl::MakeSpan(actions)).code(),
-            absl::StatusCode::kInvalidArgument);
-  EXPECT_FALSE((*policy)->Act(observations, 3, true, absl::MakeSpan(actions)).ok());
-  EXPECT_FALSE((*policy)->Act({}, 0, true, {}).ok());
+  const auto span = absl::MakeSpan(actions);
+  EXPECT_EQ((*policy)->Mode(observations, 4, span).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_FALSE((*policy)->Mode(observations, 3, span).ok());
+  EXPECT_FALSE((*policy)->Mode({}, 0, {}).ok());
+  const auto sample = [&](size_t env, size_t row, size_t log_prob) {
+    std::vector<float> a(env), b(row), c(log_prob);
+    return (*policy)
+        ->Sample(observations, 4, {absl::MakeSpan(a), absl::MakeSpan(b), absl::MakeSpan(c)})
+        .ok();
+  };
+  EXPECT_TRUE(sample(8, 8, 4));
+  EXPECT_FALSE(sample(7, 8, 4));
+  EXPECT_FALSE(sample(8, 7, 4));
+  EXPECT_FALSE(sample(8, 8, 3));
 }
 
 TEST(PolicyTest, ANormalizerIsApplied) {

@@ -74,7 +74,7 @@ void ReferenceTable::AppendRow(uint64_t stream, absl::string_view bytes, bool pr
   const RowHeader header = RowAt(bytes.data(), 0).header;
   Row row = {.bytes = std::string(bytes)};
   row.block = begins_block ? newest_block_ : before->second.block;
-  row.is_final = (header.flags & (kTerminated | kTruncated)) != 0;
+  row.is_final = IsFinal(header.flags);
   row.own_priority = header.priority;
   held_[stream] = number + 1;
   counts_.rows_appended++;

@@ -1,0 +1,62 @@
+#include "learner/on_policy_batches.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "common/layout.h"
+
+namespace troupe {
+namespace {
+
+bool IsTooOld(const PolicyVersion& row, const PolicyVersion& newest, int64_t max_lag) {
+  if (row.epoch != newest.epoch || row.counter > newest.counter) return true;
+  return newest.counter - row.counter > static_cast<uint64_t>(max_lag);
+}
+
+}  // namespace
+
+OnPolicyBatches::OnPolicyBatches(ReplayClient& replay, const Options& options)
+    : replay_(replay),
+      options_(options),
+      pool_(std::make_shared<BatchPool>(options.batch_windows, options.window_length,
+                                        options.stride_bytes)) {}
+
+int64_t OnPolicyBatches::StepsIfTooOld(const WindowBatch& window,
+                                       const PolicyVersion& version) const {
+  int64_t steps = 0;
+  bool too_old = false;
+  for (int64_t t = 0; t < options_.window_length; ++t) {
+    const RowHeader header = ReadRowHeader(window.row(0, t));
+    if (IsFinal(header.flags)) continue;
+    ++steps;
+    too_old |=
+        IsTooOld(PolicyVersion::Unpack(header.policy_version), version, options_.max_policy_lag);
+  }
+  return too_old ? steps : 0;
+}
+
+absl::StatusOr<WindowBatch> OnPolicyBatches::Next(const PolicyVersion& version,
+                                                  absl::Time deadline) {
+  // Windows gathered for another version may be too old by now; a learner asks for one version
+  // until it has its batch, so there are none.
+  if (gathered_for_ != version.Packed()) num_gathered_ = 0;
+  gathered_for_ = version.Packed();
+  if (!gathered_.has_value()) gathered_ = pool_->Take();
+  while (num_gathered_ < options_.batch_windows) {
+    const absl::StatusOr<WindowBatch> window = replay_.NextBatch(deadline);
+    if (!window.ok()) return window.status();
+    const int64_t too_old = StepsIfTooOld(*window, version);
+    steps_too_old_ += too_old;
+    if (too_old > 0) continue;
+    std::memcpy(gathered_->buffer->data + num_gathered_ * gathered_->window_bytes(), window->data(),
+                window->window_bytes());
+    ++num_gathered_;
+  }
+  num_gathered_ = 0;
+  WindowBatch batch = *std::move(gathered_);
+  gathered_.reset();
+  return batch;
+}
+
+}  // namespace troupe

@@ -1,0 +1,45 @@
+#ifndef TROUPE_LEARNER_ON_POLICY_BATCHES_H_
+#define TROUPE_LEARNER_ON_POLICY_BATCHES_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "learner/batch_source.h"
+
+namespace troupe {
+
+// Batches of windows that are drawn one by one, in the order in which the shards completed them,
+// and whose rows are all recent enough.  With max_policy_lag = 0 every row of a batch was drawn
+// with the learner's newest policy.  Not thread-safe.
+class OnPolicyBatches final : public BatchSource {
+ public:
+  struct Options {
+    int64_t batch_windows = 1;
+    int64_t window_length = 2;  // rows
+    int64_t stride_bytes = 0;
+    int64_t max_policy_lag = 0;  // versions
+  };
+
+  // `replay` draws one window at a time, and outlives this.
+  OnPolicyBatches(ReplayClient& replay, const Options& options);
+
+  absl::StatusOr<WindowBatch> Next(const PolicyVersion& version, absl::Time deadline) override;
+  int64_t steps_too_old() const override { return steps_too_old_; }
+
+ private:
+  // Steps of `window` if one of them is too old, else 0.
+  int64_t StepsIfTooOld(const WindowBatch& window, const PolicyVersion& version) const;
+
+  ReplayClient& replay_;
+  const Options options_;
+  const std::shared_ptr<BatchPool> pool_;
+  std::optional<WindowBatch> gathered_;  // the batch in the making
+  int64_t num_gathered_ = 0;             // windows of it
+  uint64_t gathered_for_ = 0;            // version that the learner had
+  int64_t steps_too_old_ = 0;
+};
+
+}  // namespace troupe
+
+#endif  // TROUPE_LEARNER_ON_POLICY_BATCHES_H_

@@ -1,0 +1,343 @@
+#include "learner/ppo.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "absl/memory/memory.h"
+#include "absl/strings/str_cat.h"
+#include "common/policy_codec.h"
+#include "learner/ppo_objectives.h"
+#include "learner/state_files.h"
+
+namespace troupe {
+namespace {
+
+using torch::Tensor;
+
+constexpr double kMinAdaptedRate = 1e-5;
+constexpr double kMaxAdaptedRate = 1e-2;
+constexpr double kRateFactor = 1.5;
+
+PolicyMetadata PolicyOf(const proto::Ppo& config, const UnrollReader& reader) {
+  const proto::Column& action = reader.action();
+  PolicyMetadata policy;
+  policy.observation_size = reader.observation_size();
+  policy.action_size = reader.action_size();
+  policy.distribution = reader.discrete() ? Distribution::kCategorical : Distribution::kGaussian;
+  if (reader.discrete()) {
+    policy.num_choices.assign(action.num_choices().begin(), action.num_choices().end());
+  } else {
+    policy.action_low.assign(action.low().begin(), action.low().end());
+    policy.action_high.assign(action.high().begin(), action.high().end());
+    policy.squash = config.squash_actions();
+  }
+  policy.network = PpoNetwork(config.actor());
+  policy.observation_clip = config.normalize_observations() ? config.observation_clip() : 0;
+  return policy;
+}
+
+// Rows `order` of everything; a view where `order` is undefined.
+template <typename Pick>
+Ppo::Steps ForAll(const Ppo::Steps& steps, Pick pick) {
+  const auto of = [&](const Tensor& tensor) { return tensor.defined() ? pick(tensor) : tensor; };
+  return {of(steps.s),      of(steps.a),     of(steps.log_mu),  of(steps.advantage),
+          of(steps.target), of(steps.v_old), of(steps.old_head)};
+}
+
+double ExplainedVariance(const Ppo::Steps& steps) {
+  const double variance = steps.target.var(/*unbiased=*/false).item<double>();
+  if (variance == 0) return 0;
+  return 1 - (steps.target - steps.v_old).var(/*unbiased=*/false).item<double>() / variance;
+}
+
+}  // namespace
+
+struct Ppo::Distance {
+  double sum_kl = 0;
+  double sum_clipped = 0;
+  double sum_policy_loss = 0;
+  double sum_value_loss = 0;
+  double sum_entropy = 0;
+  int64_t minibatches = 0;
+};
+
+absl::StatusOr<std::unique_ptr<Ppo>> Ppo::Create(const Options& options, const Layout& layout) {
+  absl::StatusOr<UnrollReader> reader = UnrollReader::Create(layout);
+  if (!reader.ok()) return reader.status();
+  PolicyMetadata policy = PolicyOf(options.config, *reader);
+  try {
+    return absl::WrapUnique(
+        new Ppo(options, *std::move(reader), std::move(policy), layout.stride_bytes()));
+  } catch (const std::exception& e) {
+    return absl::InternalError(absl::StrCat("cannot build PPO's networks: ", e.what()));
+  }
+}
+
+Ppo::Ppo(const Options& options, UnrollReader reader, PolicyMetadata policy, int64_t stride_bytes)
+    : config_(options.config),
+      total_env_steps_(options.total_env_steps),
+      reader_(std::move(reader)),
+      policy_(std::move(policy)),
+      stride_bytes_(stride_bytes),
+      device_(options.device),
+      actor_(policy_, torch::TensorOptions(torch::kFloat32).device(device_)),
+      critic_(PpoNetwork(config_.critic()), reader_.observation_size(),
+              torch::TensorOptions(torch::kFloat32).device(device_)),
+      actor_adam_(actor_.parameters().values(), config_.learning_rate(), config_.adam_epsilon()),
+      critic_adam_(critic_.parameters().values(), config_.learning_rate(), config_.adam_epsilon()),
+      observations_(reader_.observation_size()),
+      returns_(1),
+      shuffle_(MakeGenerator(torch::kCPU, options.seed)),
+      kl_coefficient_(config_.kl_coefficient()),
+      learning_rate_(config_.learning_rate()) {
+  actor_.parameters().Initialize(options.seed);
+  critic_.parameters().Initialize(options.seed + 1);
+  if (!reader_.discrete()) actor_.parameters().frozen().back().fill_(config_.initial_log_std());
+}
+
+Normalizer Ppo::ObservationNormalizer() const {
+  return {observations_.Mean(), observations_.Std().reciprocal(), config_.observation_clip()};
+}
+
+Tensor Ppo::ScaledRewards(const Unrolls& b) {
+  if (!config_.scale_rewards()) return b.r;
+  returns_.Add(PastReturns(b, config_.gamma()).masked_select(b.is_step).unsqueeze(1));
+  return (b.r / returns_.Std()).clamp(-config_.reward_clip(), config_.reward_clip());
+}
+
+Targets Ppo::MakeTargets(const Unrolls& b, const Tensor& r, const Tensor& s,
+                         const Tensor& v) const {
+  switch (config_.value_target()) {
+    case proto::MONTE_CARLO:
+      return Gae(b, r, v, config_.gamma(), /*lambda=*/1);
+    case proto::N_STEP:
+      return NStep(b, r, v, config_.gamma(), config_.n_step());
+    case proto::V_TRACE: {
+      const Tensor head = actor_.Head(s.narrow(1, 0, b.length()).flatten(0, 1));
+      const Tensor log_pi = actor_.LogProb(head, b.a.flatten(0, 1).to(device_));
+      const Tensor log_rho = log_pi.to(torch::kCPU).view_as(b.log_mu) - b.log_mu;
+      return VTrace(b, r, v, log_rho, config_.gamma(), {config_.rho_bar(), config_.c_bar()});
+    }
+    default:
+      return Gae(b, r, v, config_.gamma(), config_.gae_lambda());
+  }
+}
+
+Ppo::Steps Ppo::Prepare(const Unrolls& b) {
+  const torch::NoGradGuard no_grad;
+  const Tensor r = ScaledRewards(b);
+  const Tensor s =
+      (config_.normalize_observations() ? ObservationNormalizer().Apply(b.s) : b.s).to(device_);
+  const Tensor v = critic_.Value(s.flatten(0, 1)).to(torch::kCPU).view({b.num_unrolls(), -1});
+  const Targets targets = MakeTargets(b, r, s, v);
+  const Tensor which = b.is_step.flatten().nonzero().squeeze(1);
+  const auto steps_of = [&](const Tensor& all) {  // [B, T or more, ...]
+    return all.narrow(1, 0, b.length())
+        .flatten(0, 1)
+        .index_select(0, which.to(all.device()))
+        .to(device_);
+  };
+  Steps steps{.s = steps_of(s),
+              .a = steps_of(b.a),
+              .log_mu = steps_of(b.log_mu),
+              .advantage = steps_of(targets.advantage),
+              .target = steps_of(targets.value),
+              .v_old = steps_of(v)};
+  steps.old_head = actor_.Head(steps.s);
+  return steps;
+}
+
+void Ppo::Improve(const Steps& steps) {
+  const int64_t n = steps.s.size(0);
+  const int64_t size = config_.minibatch_size() == 0 ? n : config_.minibatch_size();
+  const int64_t count = std::max<int64_t>(1, (n + size / 2) / size);
+  const Tensor old_log_std =
+      reader_.discrete() ? Tensor() : actor_.parameters().frozen().back().clone();
+  Distance distance;
+  bool near = true;
+  for (int64_t epoch = 0; epoch < config_.epochs() && near; ++epoch) {
+    const Tensor order = torch::randperm(n, shuffle_, torch::kInt64).to(device_);
+    const Steps shuffled =
+        ForAll(steps, [&](const Tensor& all) { return all.index_select(0, order); });
+    distance = {};
+    for (int64_t i = 0; i < count && near; ++i) {
+      const int64_t begin = i * n / count, end = (i + 1) * n / count;
+      near = StepOn(
+          ForAll(shuffled, [&](const Tensor& all) { return all.narrow(0, begin, end - begin); }),
+          old_log_std, &distance);
+    }
+  }
+  const double m = std::max<double>(1, static_cast<double>(distance.minibatches));
+  if (config_.surrogate() == proto::KL_PENALTY && config_.adaptive_kl_coefficient()) {
+    kl_coefficient_ = AdaptKlCoefficient(kl_coefficient_, distance.sum_kl / m, config_.kl_target());
+  }
+  statistics_ = {{"kl", distance.sum_kl / m},
+                 {"clip_fraction", distance.sum_clipped / m},
+                 {"policy_loss", distance.sum_policy_loss / m},
+                 {"value_loss", distance.sum_value_loss / m},
+                 {"entropy", distance.sum_entropy / m},
+                 {"learning_rate", learning_rate_},
+                 {"explained_variance", ExplainedVariance(steps)}};
+}
+
+Tensor Ppo::Surrogate(const Steps& b, const Tensor& log_pi, const Tensor& kl) const {
+  const Tensor advantage = config_.normalize_advantages() ? Standardize(b.advantage) : b.advantage;
+  switch (config_.surrogate()) {
+    case proto::POLICY_GRADIENT:
+      return PolicyGradientSurrogate(log_pi, advantage);
+    case proto::IMPORTANCE:
+      return ImportanceSurrogate(log_pi, b.log_mu, advantage);
+    case proto::KL_PENALTY:
+      return ImportanceSurrogate(log_pi, b.log_mu, advantage) - kl_coefficient_ * kl;
+    default:
+      return ClippedSurrogate(log_pi, b.log_mu, advantage, config_.clip_epsilon());
+  }
+}
+
+bool Ppo::StepOn(const Steps& b, const Tensor& old_log_std, Distance* distance) {
+  const Tensor head = actor_.Head(b.s);
+  const Tensor log_pi = actor_.LogProb(head, b.a);
+  const bool exact_kl = config_.surrogate() == proto::KL_PENALTY ||
+                        config_.learning_rate_schedule() == proto::KL_ADAPTIVE;
+  const Tensor kl = exact_kl ? actor_.Kl(b.old_head, old_log_std, head).mean()
+                             : ApproximateKl(log_pi.detach(), b.log_mu);
+  const double distance_now = kl.item<double>();
+  if (config_.max_kl() > 0 && distance_now > config_.max_kl()) return false;
+  if (config_.learning_rate_schedule() == proto::KL_ADAPTIVE) AdaptLearningRate(distance_now);
+
+  const Tensor surrogate = Surrogate(b, log_pi, kl);
+  const Tensor value_loss =
+      ValueObjective(critic_.Value(b.s), b.v_old, b.target, config_.value_clip());
+  const Tensor entropy = actor_.Entropy(head);
+  (config_.value_coefficient() * value_loss - surrogate - config_.entropy_coefficient() * entropy)
+      .backward();
+  ClipGradients();
+  actor_adam_.Step(actor_.parameters().values(), actor_.parameters().gradients());
+  critic_adam_.Step(critic_.parameters().values(), critic_.parameters().gradients());
+  ++updates_;
+
+  const torch::NoGradGuard no_grad;
+  const Tensor far = ((log_pi - b.log_mu).exp() - 1).abs() > config_.clip_epsilon();
+  distance->sum_kl += distance_now;
+  distance->sum_clipped += far.to(torch::kFloat32).mean().item<double>();
+  distance->sum_policy_loss -= surrogate.item<double>();
+  distance->sum_value_loss += value_loss.item<double>();
+  distance->sum_entropy += entropy.item<double>();
+  ++distance->minibatches;
+  return true;
+}
+
+void Ppo::ClipGradients() {
+  if (config_.max_gradient_norm() <= 0) return;
+  const Tensor& of_actor = actor_.parameters().gradients();
+  const Tensor& of_critic = critic_.parameters().gradients();
+  const double norm =
+      std::sqrt(of_actor.dot(of_actor).item<double>() + of_critic.dot(of_critic).item<double>());
+  if (norm <= config_.max_gradient_norm()) return;
+  of_actor.mul_(config_.max_gradient_norm() / (norm + 1e-6));
+  of_critic.mul_(config_.max_gradient_norm() / (norm + 1e-6));
+}
+
+void Ppo::AdaptLearningRate(double kl) {
+  double rate = learning_rate_;
+  if (kl > 2 * config_.kl_target()) rate = std::max(rate / kRateFactor, kMinAdaptedRate);
+  if (kl < config_.kl_target() / 2) rate = std::min(rate * kRateFactor, kMaxAdaptedRate);
+  SetLearningRate(rate);
+}
+
+void Ppo::SetLearningRate(double learning_rate) {
+  learning_rate_ = learning_rate;
+  actor_adam_.set_learning_rate(learning_rate);
+  critic_adam_.set_learning_rate(learning_rate);
+}
+
+absl::Status Ppo::Update(const WindowBatch& batch, int64_t env_steps) {
+  if (batch.num_windows < 1 || batch.window_length != config_.unroll_length() + 1 ||
+      batch.stride_bytes != stride_bytes_) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        batch.num_windows, " windows of ", batch.window_length, " rows of ", batch.stride_bytes,
+        " bytes; PPO wants windows of ", config_.unroll_length() + 1, " rows of ", stride_bytes_));
+  }
+  try {
+    if (config_.learning_rate_schedule() == proto::LINEAR) {
+      const double left =
+          1 - static_cast<double>(env_steps) / static_cast<double>(total_env_steps_);
+      SetLearningRate(config_.learning_rate() * std::clamp(left, 0.0, 1.0));
+    }
+    const Unrolls unrolls = reader_.Read(batch.data(), batch.num_windows, batch.window_length);
+    const Steps steps = Prepare(unrolls);
+    if (steps.s.size(0) > 0) Improve(steps);
+    if (config_.normalize_observations()) observations_.Add(unrolls.s.flatten(0, 1));
+  } catch (const std::exception& e) {
+    return absl::InternalError(absl::StrCat("update ", updates_ + 1, ": ", e.what()));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> Ppo::EncodePolicy(const PolicyStamp& stamp) const {
+  PolicyMetadata metadata = policy_;
+  metadata.run = stamp.run;
+  metadata.version = stamp.version;
+  metadata.env_steps = stamp.env_steps;
+  metadata.updates = updates_;
+  metadata.warmup = stamp.warmup;
+  metadata.final_one = stamp.final_one;
+  PolicyStatistics statistics;
+  if (config_.normalize_observations()) {
+    statistics.observation_mean = observations_.Mean();
+    statistics.observation_std = observations_.Std();
+  }
+  if (config_.scale_rewards()) statistics.reward_std = returns_.Std();
+  return troupe::EncodePolicy(metadata, actor_.parameters(), statistics);
+}
+
+absl::StatusOr<std::map<std::string, std::string>> Ppo::Save() const {
+  TensorFile model, optimizer;
+  actor_.parameters().Save("actor.", model);
+  critic_.parameters().Save("critic.", model);
+  observations_.Save("observations.", model);
+  returns_.Save("returns.", model);
+  actor_adam_.Save("actor.", optimizer);
+  critic_adam_.Save("critic.", optimizer);
+  optimizer.Add("kl_coefficient", torch::full({}, kl_coefficient_, torch::kFloat64));
+  optimizer.Add("learning_rate", torch::full({}, learning_rate_, torch::kFloat64));
+  return EncodeState(model, std::move(optimizer), updates_, shuffle_);
+}
+
+absl::Status Ppo::Load(const std::map<std::string, std::string>& files) {
+  try {
+    const torch::NoGradGuard no_grad;
+    return LoadFiles(files);
+  } catch (const std::exception& e) {
+    return absl::InvalidArgumentError(absl::StrCat("cannot restore PPO: ", e.what()));
+  }
+}
+
+absl::Status Ppo::LoadFiles(const std::map<std::string, std::string>& files) {
+  const absl::StatusOr<Safetensors> model = ParseFile(files, kModelFile);
+  if (!model.ok()) return model.status();
+  absl::Status status = actor_.parameters().Load("actor.", *model);
+  status.Update(critic_.parameters().Load("critic.", *model));
+  status.Update(observations_.Load("observations.", *model));
+  status.Update(returns_.Load("returns.", *model));
+  if (!status.ok()) return InFile(kModelFile, status);
+
+  const absl::StatusOr<Safetensors> optimizer = ParseFile(files, kOptimizerFile);
+  if (!optimizer.ok()) return optimizer.status();
+  status.Update(actor_adam_.Load("actor.", *optimizer));
+  status.Update(critic_adam_.Load("critic.", *optimizer));
+  const auto kl_coefficient = ReadTensor(*optimizer, "kl_coefficient", torch::kFloat64, {});
+  status.Update(kl_coefficient.status());
+  const auto learning_rate = ReadTensor(*optimizer, "learning_rate", torch::kFloat64, {});
+  status.Update(learning_rate.status());
+  if (!status.ok()) return InFile(kOptimizerFile, status);
+  const absl::StatusOr<int64_t> updates = ReadUpdates(*optimizer);
+  if (!updates.ok()) return updates.status();
+  kl_coefficient_ = kl_coefficient->item<double>();
+  SetLearningRate(learning_rate->item<double>());
+  updates_ = *updates;
+  return LoadGenerator(files, shuffle_);
+}
+
+}  // namespace troupe

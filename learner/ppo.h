@@ -1,0 +1,107 @@
+#ifndef TROUPE_LEARNER_PPO_H_
+#define TROUPE_LEARNER_PPO_H_
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/layout.h"
+#include "common/normalizer.h"
+#include "common/policy.h"
+#include "learner/adam.h"
+#include "learner/algorithm.h"
+#include "learner/ppo_networks.h"
+#include "learner/returns.h"
+#include "learner/running_moments.h"
+#include "learner/unrolls.h"
+#include "proto/config.pb.h"
+
+namespace troupe {
+
+// Proximal Policy Optimization (Schulman et al., arXiv 1707.06347) and, by its configuration, the
+// policy gradients that lead to it.  Not thread-safe.
+//
+// It learns with the normalizer that its last published policy carries, and counts a batch's
+// observations only afterwards, so that actor and learner mean the same policy by the same version.
+class Ppo final : public Algorithm {
+ public:
+  struct Options {
+    proto::Ppo config;
+    int64_t total_env_steps = 1;  // where a linear learning rate ends
+    uint64_t seed = 1;
+    torch::Device device = torch::kCPU;
+  };
+
+  // INVALID_ARGUMENT: a layout that PPO cannot learn from.
+  static absl::StatusOr<std::unique_ptr<Ppo>> Create(const Options& options, const Layout& layout);
+
+  // All steps of a batch one after another, N of them, on the device.
+  struct Steps {
+    torch::Tensor s;          // [N, observation_size], normalized
+    torch::Tensor a;          // [N, action_size]
+    torch::Tensor log_mu;     // [N]
+    torch::Tensor advantage;  // [N]
+    torch::Tensor target;     // [N], of the value
+    torch::Tensor v_old;      // [N]
+    torch::Tensor old_head;   // [N, head], what the network said before the first update
+  };
+  Steps Prepare(const Unrolls& b);
+  // The epochs.
+  void Improve(const Steps& steps);
+
+  absl::Status Update(const WindowBatch& batch, int64_t env_steps) override;
+  int64_t updates() const override { return updates_; }
+  std::map<std::string, double> Statistics() const override { return statistics_; }
+  absl::StatusOr<std::string> EncodePolicy(const PolicyStamp& stamp) const override;
+  absl::StatusOr<std::map<std::string, std::string>> Save() const override;
+  absl::Status Load(const std::map<std::string, std::string>& files) override;
+
+  PpoActor& actor() { return actor_; }
+  PpoCritic& critic() { return critic_; }
+  double kl_coefficient() const { return kl_coefficient_; }
+  double learning_rate() const { return learning_rate_; }
+
+ private:
+  // What one minibatch says of the policy's distance from the one that drew its actions.
+  struct Distance;
+
+  Ppo(const Options& options, UnrollReader reader, PolicyMetadata policy, int64_t stride_bytes);
+
+  Normalizer ObservationNormalizer() const;
+  torch::Tensor ScaledRewards(const Unrolls& b);
+  Targets MakeTargets(const Unrolls& b, const torch::Tensor& r, const torch::Tensor& s,
+                      const torch::Tensor& v) const;
+  // One gradient step; false: the KL is above max_kl, and none was taken.
+  bool StepOn(const Steps& minibatch, const torch::Tensor& old_log_std, Distance* distance);
+  torch::Tensor Surrogate(const Steps& minibatch, const torch::Tensor& log_pi,
+                          const torch::Tensor& kl) const;
+  void ClipGradients();
+  void AdaptLearningRate(double kl);
+  void SetLearningRate(double learning_rate);
+  absl::Status LoadFiles(const std::map<std::string, std::string>& files);
+
+  const proto::Ppo config_;
+  const int64_t total_env_steps_;
+  const UnrollReader reader_;
+  const PolicyMetadata policy_;  // what does not change from snapshot to snapshot
+  const int64_t stride_bytes_;
+  const torch::Device device_;
+  PpoActor actor_;
+  PpoCritic critic_;
+  Adam actor_adam_, critic_adam_;
+  RunningMoments observations_, returns_;
+  at::Generator shuffle_;
+  double kl_coefficient_;
+  double learning_rate_;
+  int64_t updates_ = 0;
+  std::map<std::string, double> statistics_;  // of the last batch
+};
+
+}  // namespace troupe
+
+#endif  // TROUPE_LEARNER_PPO_H_

@@ -1,0 +1,56 @@
+#include "learner/ppo_networks.h"
+
+#include "common/policy_codec.h"
+#include "learner/action_distribution.h"
+
+namespace troupe {
+
+using torch::Tensor;
+
+proto::Mlp PpoNetwork(proto::Mlp spec) {
+  if (spec.hidden_sizes_size() == 0) {
+    spec.add_hidden_sizes(64);
+    spec.add_hidden_sizes(64);
+  }
+  if (!spec.has_activation()) spec.set_activation(proto::TANH);
+  return spec;
+}
+
+PpoActor::PpoActor(const PolicyMetadata& metadata, torch::TensorOptions options)
+    : discrete_(metadata.distribution == Distribution::kCategorical),
+      num_choices_(metadata.num_choices),
+      shape_(PolicyShape(metadata)),
+      parameters_(PolicyParameters(metadata), options) {}
+
+Tensor PpoActor::Head(const Tensor& s) const {
+  return MlpForward(shape_, parameters_.trainable(), s);
+}
+
+Tensor PpoActor::LogProb(const Tensor& head, const Tensor& a) const {
+  return discrete_ ? CategoricalLogProb(head, num_choices_, a)
+                   : GaussianLogProb(head, log_std(), a);
+}
+
+Tensor PpoActor::Entropy(const Tensor& head) const {
+  return discrete_ ? CategoricalEntropy(head, num_choices_).mean() : GaussianEntropy(log_std());
+}
+
+Tensor PpoActor::Kl(const Tensor& old_head, const Tensor& old_log_std, const Tensor& head) const {
+  return discrete_ ? CategoricalKl(old_head, head, num_choices_)
+                   : GaussianKl(old_head, old_log_std, head, log_std());
+}
+
+PpoCritic::PpoCritic(const proto::Mlp& network, int64_t observation_size,
+                     torch::TensorOptions options)
+    : shape_{.inputs = observation_size,
+             .outputs = 1,
+             .ensemble = 0,
+             .spec = network,
+             .head_gain = 1},
+      parameters_(MlpParameters(shape_), options) {}
+
+Tensor PpoCritic::Value(const Tensor& s) const {
+  return MlpForward(shape_, parameters_.trainable(), s).squeeze(1);
+}
+
+}  // namespace troupe

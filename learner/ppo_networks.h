@@ -1,0 +1,67 @@
+#ifndef TROUPE_LEARNER_PPO_NETWORKS_H_
+#define TROUPE_LEARNER_PPO_NETWORKS_H_
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "common/flat_parameters.h"
+#include "common/mlp.h"
+#include "common/policy.h"
+#include "proto/config.pb.h"
+
+namespace troupe {
+
+// `spec` with PPO's defaults written out: two hidden layers of 64 units, tanh.
+proto::Mlp PpoNetwork(proto::Mlp spec);
+
+// The policy pi of PPO: a Gaussian with a state-independent standard deviation, or choices.
+// Not thread-safe.
+class PpoActor final {
+ public:
+  // `metadata`: distribution, sizes and network of the policy.
+  PpoActor(const PolicyMetadata& metadata, torch::TensorOptions options);
+
+  FlatParameters& parameters() { return parameters_; }
+  const FlatParameters& parameters() const { return parameters_; }
+  // [action_size]; Gaussian only.
+  const torch::Tensor& log_std() const { return parameters_.trainable().back(); }
+
+  // What the network says of normalized observations, [B, head]; gradients reach the parameters
+  // unless gradient mode is off.
+  torch::Tensor Head(const torch::Tensor& s) const;
+  // log pi(a|s), [B].
+  torch::Tensor LogProb(const torch::Tensor& head, const torch::Tensor& a) const;
+  // Mean over the batch, in nats.
+  torch::Tensor Entropy(const torch::Tensor& head) const;
+  // KL(old || now), [B].
+  torch::Tensor Kl(const torch::Tensor& old_head, const torch::Tensor& old_log_std,
+                   const torch::Tensor& head) const;
+
+ private:
+  const bool discrete_;
+  const std::vector<int64_t> num_choices_;
+  const MlpShape shape_;
+  FlatParameters parameters_;
+};
+
+// The value function V.  Not thread-safe.
+class PpoCritic final {
+ public:
+  PpoCritic(const proto::Mlp& network, int64_t observation_size, torch::TensorOptions options);
+
+  FlatParameters& parameters() { return parameters_; }
+  const FlatParameters& parameters() const { return parameters_; }
+
+  // V(s), [B].
+  torch::Tensor Value(const torch::Tensor& s) const;
+
+ private:
+  const MlpShape shape_;
+  FlatParameters parameters_;
+};
+
+}  // namespace troupe
+
+#endif  // TROUPE_LEARNER_PPO_NETWORKS_H_
