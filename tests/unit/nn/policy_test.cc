@@ -6,6 +6,7 @@
 
 #include "common/policy_codec.h"
 #include "common/safetensors.h"
+#include "common/squashed_gaussian.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -148,6 +149,121 @@ TEST(PolicyTest, WarmUpIsUniformWithinTheBoundsButItsModeIsTheNetworks) {
   EXPECT_LE(most, 10);
   EXPECT_GT(most, 9.99);
   EXPECT_EQ(Act(**warm, observations, true), Act(**ordinary, observations, true));
+}
+
+// One observation, many times over.
+struct Draws {
+  Draws(Policy& policy, int64_t draws) : n(draws) {
+    const int64_t size = policy.metadata().action_size;
+    std::vector<float> observations;
+    for (int64_t i = 0; i < n; ++i) observations.insert(observations.end(), {0.1f, -0.2f, 0.3f});
+    env.resize(n * size);
+    row.resize(n * size);
+    log_prob.resize(n);
+    const absl::Status status = policy.Sample(
+        observations, n, {absl::MakeSpan(env), absl::MakeSpan(row), absl::MakeSpan(log_prob)});
+    EXPECT_TRUE(status.ok()) << status;
+  }
+
+  const int64_t n;
+  std::vector<float> env, row, log_prob;
+};
+
+// What the network says of that observation.
+std::vector<double> HeadAt(const PolicyMetadata& metadata) {
+  const FlatParameters network = Network(metadata);
+  const torch::Tensor x = torch::tensor({0.1f, -0.2f, 0.3f}).view({1, 3});
+  const torch::Tensor head = MlpForward(PolicyShape(metadata), network.frozen(), x).detach();
+  std::vector<double> numbers;
+  for (int64_t i = 0; i < head.size(1); ++i) numbers.push_back(head[0][i].item<double>());
+  return numbers;
+}
+
+PolicyMetadata GaussianMetadata(bool squash) {
+  PolicyMetadata metadata = Metadata();
+  metadata.distribution = Distribution::kGaussian;
+  metadata.squash = squash;
+  return metadata;
+}
+
+TEST(PolicyTest, AGaussiansRowsKeepWhatWasDrawnAndTheEnvironmentGetsItWithinTheBounds) {
+  for (const bool squash : {false, true}) {
+    const PolicyMetadata metadata = GaussianMetadata(squash);
+    const auto policy = Policy::FromSnapshot(MakeSnapshot(metadata));
+    ASSERT_TRUE(policy.ok()) << policy.status();
+    EXPECT_EQ((*policy)->metadata().squash, squash);
+    const Draws draws(**policy, 500);
+    const std::vector<double> mean = HeadAt(metadata);
+    int beyond = 0;
+    for (int64_t i = 0; i < draws.n; ++i) {
+      double log_prob = 0;
+      for (int64_t j = 0; j < 2; ++j) {
+        const double low = metadata.action_low[j], high = metadata.action_high[j];
+        const double u = (draws.row[i * 2 + j] - (low + high) / 2) * 2 / (high - low);
+        const double inside = squash ? std::tanh(u) : std::clamp(u, -1.0, 1.0);
+        EXPECT_NEAR(draws.env[i * 2 + j], low + (inside + 1) / 2 * (high - low), 1e-5);
+        beyond += std::abs(u) > 1;
+        // A fresh log_std is 0, but for the factor with which Network() multiplies: 0 too.
+        log_prob -= (u - mean[j]) * (u - mean[j]) / 2 + std::log(2 * M_PI) / 2;
+      }
+      EXPECT_NEAR(draws.log_prob[i], log_prob, 1e-4);
+    }
+    EXPECT_GT(beyond, 100);
+  }
+}
+
+TEST(PolicyTest, TheSquashedGaussiansLogProbIsThatOfTheLearner) {
+  const PolicyMetadata metadata = Metadata();
+  const auto policy = Policy::FromSnapshot(MakeSnapshot(metadata));
+  const Draws draws(**policy, 200);
+  const std::vector<double> head = HeadAt(metadata);
+  for (int64_t i = 0; i < draws.n; ++i) {
+    std::vector<double> noise;
+    bool saturated = false;
+    for (int64_t j = 0; j < 2; ++j) {
+      const double low = metadata.action_low[j], high = metadata.action_high[j];
+      const double a = (draws.row[i * 2 + j] - (low + high) / 2) * 2 / (high - low);
+      saturated |= std::abs(a) > 0.999;
+      noise.push_back((std::atanh(a) - head[j]) / std::exp(std::min(head[2 + j], 2.0)));
+    }
+    if (saturated) continue;  // the noise cannot be told from the action
+    const ActionSample sample =
+        SquashedGaussian(torch::tensor(head, torch::kFloat64).view({1, 4}),
+                         torch::tensor(noise, torch::kFloat64).view({1, 2}), -20, 2);
+    EXPECT_NEAR(draws.log_prob[i], sample.log_prob[0].item<double>(), 2e-2);
+  }
+}
+
+TEST(PolicyTest, ChoicesComeAsOftenAsTheirProbabilitySays) {
+  PolicyMetadata metadata = Metadata();
+  metadata.distribution = Distribution::kCategorical;
+  metadata.num_choices = {3, 2};
+  const auto policy = Policy::FromSnapshot(MakeSnapshot(metadata));
+  ASSERT_TRUE(policy.ok()) << policy.status();
+  EXPECT_EQ((*policy)->metadata().num_choices, metadata.num_choices);
+  const Draws draws(**policy, 20000);
+  const std::vector<double> logits = HeadAt(metadata);
+  const auto probability = [&](int first, int n, int choice) {
+    double sum = 0;
+    for (int k = 0; k < n; ++k) sum += std::exp(logits[first + k]);
+    return std::exp(logits[first + choice]) / sum;
+  };
+  std::vector<double> counts(5);
+  for (int64_t i = 0; i < draws.n; ++i) {
+    const int a = static_cast<int>(draws.env[2 * i]), b = static_cast<int>(draws.env[2 * i + 1]);
+    ASSERT_TRUE(a >= 0 && a < 3 && b >= 0 && b < 2);
+    ++counts[a];
+    ++counts[3 + b];
+    ASSERT_NEAR(draws.log_prob[i], std::log(probability(0, 3, a) * probability(3, 2, b)), 1e-4);
+  }
+  for (int k = 0; k < 5; ++k) {
+    const double p = k < 3 ? probability(0, 3, k) : probability(3, 2, k - 3);
+    EXPECT_NEAR(counts[k] / 20000, p, 4 * std::sqrt(p * (1 - p) / 20000)) << k;
+  }
+  std::vector<float> mode(2);
+  ASSERT_TRUE((*policy)->Mode({0.1f, -0.2f, 0.3f}, 1, absl::MakeSpan(mode)).ok());
+  EXPECT_EQ(mode[0], std::max_element(logits.begin(), logits.begin() + 3) - logits.begin());
+  EXPECT_EQ(mode[1], std::max_element(logits.begin() + 3, logits.end()) - logits.begin() - 3);
 }
 
 TEST(PolicyTest, TheSameSeedGivesTheSameActions) {
