@@ -60,6 +60,7 @@ absl::Status Rollout::Run() {
   absl::StatusOr<std::unique_ptr<Policy>> first = feed_.WaitAndTake();
   if (absl::IsCancelled(first.status())) return absl::OkStatus();
   if (!first.ok()) return first.status();
+  if ((*first)->metadata().final_one) return absl::OkStatus();
   Use(*std::move(first));
   envs_.Reset();
   while (!stop_.load(std::memory_order_relaxed)) {
@@ -73,17 +74,22 @@ absl::Status Rollout::Run() {
 
 absl::Status Rollout::ChangePolicy() {
   if (unroll_.synchronous) return num_active_ > 0 ? absl::OkStatus() : AwaitNextPolicy();
-  if (std::unique_ptr<Policy> newer = feed_.Take()) Use(std::move(newer));
-  return absl::OkStatus();
+  std::unique_ptr<Policy> newer = feed_.Take();
+  return newer == nullptr ? absl::OkStatus() : GoOnWith(std::move(newer));
 }
 
 absl::Status Rollout::AwaitNextPolicy() {
   if (absl::Status sent = writer_.SendNow(); !sent.ok()) return sent;
   absl::StatusOr<std::unique_ptr<Policy>> next = feed_.WaitAndTake();
   if (!next.ok()) return next.status();
-  Use(*std::move(next));
   std::fill(active_.begin(), active_.end(), 1);
   num_active_ = num_envs_;
+  return GoOnWith(*std::move(next));
+}
+
+absl::Status Rollout::GoOnWith(std::unique_ptr<Policy> policy) {
+  if (policy->metadata().final_one) return absl::CancelledError("the run is over");
+  Use(std::move(policy));
   return absl::OkStatus();
 }
 

@@ -69,6 +69,8 @@ class Rollout final {
   // Takes the policy to go on with, if there is one to take or to wait for.
   absl::Status ChangePolicy();
   absl::Status AwaitNextPolicy();
+  // CANCELLED: it is the run's last, which nobody learns from.
+  absl::Status GoOnWith(std::unique_ptr<Policy> policy);
   absl::Span<const float> Observation(absl::Span<const float> of_all, int64_t env) const {
     return of_all.subspan(env * observation_size_, observation_size_);
   }
