@@ -7,30 +7,19 @@
 #include <string>
 
 #include "absl/synchronization/notification.h"
-#include "replay_server/table.h"
-#include "tests/unit/replay_server/rows.h"
+#include "tests/unit/replay_server/table_fixture.h"
 
 namespace troupe {
 namespace {
 
 using ::testing::HasSubstr;
 
-class TableLimiterTest : public ::testing::Test {
+class TableLimiterTest : public TableFixture {
  protected:
   TableLimiterTest() {
-    options_.name = "replay";
-    options_.path = dir_.File("rows");
-    options_.capacity_rows = 512;
     options_.rate_limit = {.min_size = 10, .samples_per_insert = 1, .slack = 20};
   }
 
-  void Make() {
-    table_ = nullptr;
-    absl::StatusOr<std::unique_ptr<Table>> table = Table::Make(options_, &scheduler_);
-    ASSERT_TRUE(table.ok()) << table.status();
-    table_ = *std::move(table);
-    ASSERT_TRUE(table_->Open("run", TestLayout()).ok());
-  }
   // Rows of one stream that complete as many windows.
   void Append(uint64_t windows, bool preload = false) {
     const uint64_t count = windows + (next_ == 0 ? 1 : 0);
@@ -75,10 +64,6 @@ class TableLimiterTest : public ::testing::Test {
     ASSERT_EQ(table_->Describe().rows(), 0);
   }
 
-  TempDir dir_;
-  TableOptions options_;
-  Scheduler scheduler_;
-  std::unique_ptr<Table> table_;
   uint64_t next_ = 0;  // row
 };
 
