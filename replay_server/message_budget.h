@@ -8,7 +8,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "replay_server/scheduler.h"
-#include "replay_server/table.h"
+#include "replay_server/waiter.h"
 
 namespace troupe {
 
