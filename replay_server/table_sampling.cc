@@ -33,7 +33,7 @@ std::string Table::WhyWaits(const SampleQuery& query) const {
   if (log_ == nullptr) return "the first actor: there are no rows yet";
   if (query.num_windows == 0) {
     if (log_->counts().inserted > query.inserted_above) return "";
-    const std::string limit = limiter_.WhySampleWaits(1, CountsOfAll());
+    const std::string limit = limiter_.WhySampleWaits(query.lacks_windows, CountsOfAll());
     return absl::StrCat("more than ", query.inserted_above, " windows inserted; there are ",
                         log_->counts().inserted, limit.empty() ? "" : "; no sample fits, ", limit);
   }

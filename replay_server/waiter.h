@@ -11,7 +11,8 @@ namespace troupe {
 
 struct SampleQuery {
   uint64_t num_windows = 0;     // 0: only the counts ...
-  uint64_t inserted_above = 0;  // ... once more windows than this were inserted here
+  uint64_t inserted_above = 0;  // ... once more windows than this were inserted here ...
+  uint64_t lacks_windows = 0;   // ... for a learner that would draw so many, if it could
 };
 
 // A call that may have to wait.  `wake` is posted to the scheduler once for each time the call was

@@ -8,8 +8,13 @@
 namespace troupe {
 namespace {
 
-std::string Describe(const std::list<WaiterPtr>& waiters, absl::string_view who,
-                     absl::string_view why) {
+// A learner may ask for counts to know how far a shard is.
+bool LacksWindows(const SampleQuery& query) {
+  return query.num_windows > 0 || query.lacks_windows > 0;
+}
+
+std::string DescribeWaiters(const std::list<WaiterPtr>& waiters, absl::string_view who,
+                            absl::string_view why) {
   auto first = WaitingCalls::Clock::time_point::max();
   for (const WaiterPtr& waiter : waiters) first = std::min(first, *waiter->since);
   const absl::Duration waited = absl::FromChrono(WaitingCalls::Clock::now() - first);
@@ -70,17 +75,18 @@ bool WaitingCalls::AnySampler(absl::FunctionRef<bool(const SampleQuery&)> condit
 }
 
 std::string WaitingCalls::DescribeHeldBack(absl::string_view why) const {
-  return writers_.empty() ? "" : Describe(writers_, "writing", why);
+  return writers_.empty() ? "" : DescribeWaiters(writers_, "writing", why);
 }
 
 std::string WaitingCalls::DescribeSamplers(
     absl::FunctionRef<std::string(const SampleQuery&)> why) const {
-  if (samplers_.empty()) return "";
-  const auto drawing =
-      std::find_if(samplers_.begin(), samplers_.end(),
-                   [](const WaiterPtr& sampler) { return sampler->query.num_windows > 0; });
-  const WaiterPtr& told = drawing == samplers_.end() ? samplers_.front() : *drawing;
-  return Describe(samplers_, "sampling", why(told->query));
+  std::list<WaiterPtr> lacking;  // those that draw first
+  for (const WaiterPtr& sampler : samplers_) {
+    if (!LacksWindows(sampler->query)) continue;
+    sampler->query.num_windows > 0 ? lacking.push_front(sampler) : lacking.push_back(sampler);
+  }
+  if (lacking.empty()) return "";
+  return DescribeWaiters(lacking, "sampling", why(lacking.front()->query));
 }
 
 }  // namespace troupe

@@ -49,7 +49,8 @@ class WaitingCalls final {
   void WakeSamplers(absl::FunctionRef<bool(const SampleQuery&)> admitted);
   bool AnySampler(absl::FunctionRef<bool(const SampleQuery&)> condition) const;
 
-  // Who waits, since when and for what, in words; empty: nobody.
+  // Who waits, since when and for what, in words; empty: nobody, but for samplers that lack no
+  // windows.
   std::string DescribeHeldBack(absl::string_view why) const;
   std::string DescribeSamplers(absl::FunctionRef<std::string(const SampleQuery&)> why) const;
 

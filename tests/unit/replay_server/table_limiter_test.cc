@@ -142,19 +142,31 @@ TEST_F(TableLimiterTest, AnotherShardReplacedByAnEmptyOneTakesItsCountsAlong) {
   EXPECT_TRUE(MayWrite());
 }
 
-TEST_F(TableLimiterTest, SaysWhatTheLearnerWaitsForWhenItOnlyAsksForTheCounts) {
+TEST_F(TableLimiterTest, SaysWhatALearnerWaitsForThatAsksForTheCountsBecauseNoBatchFits) {
   Make();
   Append(4);
-  const WaiterPtr poll = Wait({.num_windows = 0, .inserted_above = 4});
+  const WaiterPtr poll = Wait({.num_windows = 0, .inserted_above = 4, .lacks_windows = 21});
   EXPECT_THAT(SamplersWaitFor(), HasSubstr("1 sampling, the first for "));
   EXPECT_THAT(SamplersWaitFor(),
               HasSubstr("more than 4 windows inserted; there are 4; no sample fits, min_size: 4 of "
-                        "10 windows inserted; 6 more inserts free it"));
+                        "10 windows inserted; 7 more inserts free it"));
   const WaiterPtr drawing = Wait({.num_windows = 8});
   EXPECT_THAT(SamplersWaitFor(), HasSubstr(": min_size: 4 of 10"));
   table_->Forget(poll);
   table_->Forget(drawing);
   EXPECT_EQ(SamplersWaitFor(), "");
+}
+
+TEST_F(TableLimiterTest, ALearnerThatOnlyAsksHowFarTheShardIsDoesNotWait) {
+  Make();
+  Append(15);
+  const WaiterPtr poll = Wait({.num_windows = 0, .inserted_above = 15});
+  EXPECT_EQ(SamplersWaitFor(), "");
+  const WaiterPtr lacking = Wait({.num_windows = 0, .inserted_above = 15, .lacks_windows = 30});
+  EXPECT_THAT(SamplersWaitFor(), HasSubstr("1 sampling, the first for "));
+  EXPECT_THAT(SamplersWaitFor(), HasSubstr("0 sampled + 30 wanted"));
+  table_->Forget(poll);
+  table_->Forget(lacking);
 }
 
 TEST_F(TableLimiterTest, SaysWhatWritersWaitForAndSinceWhen) {
