@@ -5,8 +5,8 @@ target_compile_options(troupe_flags INTERFACE -Wall -Wextra -Wno-unused-paramete
                        $<$<BOOL:${TROUPE_WERROR}>:-Werror>
                        $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety>)
 
-# Every program, benchmarks aside, and every test that is not linked with LibTorch.  Tests that are,
-# or that start a program that is, carry the label `torch` as well.
+# Every program of the product and every unit or integration test that is not linked with LibTorch.
+# Tests that are, or that start a program that is, carry the label `torch` as well.
 add_custom_target(troupe_without_torch)
 
 # troupe_library(<name> <sources>... DEPS <targets>...)
@@ -53,7 +53,7 @@ endfunction()
 function(troupe_program name)
   troupe_executable(${name} ${ARGN})
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
-  if(NOT reaches_torch AND NOT CMAKE_CURRENT_SOURCE_DIR MATCHES "/tests/bench")
+  if(NOT reaches_torch AND NOT CMAKE_CURRENT_SOURCE_DIR MATCHES "/tests/(bench|chaos)")
     add_dependencies(troupe_without_torch ${name})
   endif()
 endfunction()
@@ -67,7 +67,7 @@ function(troupe_test name)
   add_test(NAME ${name} COMMAND ${name})
   if(reaches_torch)
     list(APPEND ARG_LABEL torch)
-  else()
+  elseif(ARG_LABEL MATCHES "unit|integration")
     add_dependencies(troupe_without_torch ${name})
   endif()
   set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABEL}" TIMEOUT 600
