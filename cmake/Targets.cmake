@@ -5,8 +5,8 @@ target_compile_options(troupe_flags INTERFACE -Wall -Wextra -Wno-unused-paramete
                        $<$<BOOL:${TROUPE_WERROR}>:-Werror>
                        $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety>)
 
-# Every program and test, benchmarks aside, that is not linked with LibTorch.  Tests that are carry
-# the label `torch` as well.
+# Every program of the product and every unit or integration test that is not linked with LibTorch.
+# Tests that are, or that start a program that is, carry the label `torch` as well.
 add_custom_target(troupe_without_torch)
 
 # troupe_library(<name> <sources>... DEPS <targets>...)
@@ -46,9 +46,6 @@ function(troupe_executable name)
       set(reaches_torch TRUE)
     endif()
   endforeach()
-  if(NOT reaches_torch AND NOT CMAKE_CURRENT_SOURCE_DIR MATCHES "/tests/bench")
-    add_dependencies(troupe_without_torch ${name})
-  endif()
   set(reaches_torch ${reaches_torch} PARENT_SCOPE)
 endfunction()
 
@@ -56,6 +53,9 @@ endfunction()
 function(troupe_program name)
   troupe_executable(${name} ${ARGN})
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
+  if(NOT reaches_torch AND NOT CMAKE_CURRENT_SOURCE_DIR MATCHES "/tests/(bench|chaos)")
+    add_dependencies(troupe_without_torch ${name})
+  endif()
 endfunction()
 
 # troupe_test(<name> LABEL unit|integration|e2e <sources>... DEPS <targets>...)
@@ -67,6 +67,8 @@ function(troupe_test name)
   add_test(NAME ${name} COMMAND ${name})
   if(reaches_torch)
     list(APPEND ARG_LABEL torch)
+  elseif(ARG_LABEL MATCHES "unit|integration")
+    add_dependencies(troupe_without_torch ${name})
   endif()
   set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABEL}" TIMEOUT 600
                        ENVIRONMENT "OPENBLAS_NUM_THREADS=1;OMP_NUM_THREADS=1")

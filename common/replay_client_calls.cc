@@ -97,6 +97,7 @@ void ReplayClient::Impl::Poll(size_t shard, absl::Time now) {
   if (!lane.up || !wire.usable || wire.writing || lane.poll_open) return;
   wire.request.Clear();
   wire.request.set_inserted_above(lane.counts.inserted());
+  if (starved_) wire.request.set_lacks_windows(options_.batch_size);
   wire.request.set_timeout_ms(absl::ToInt64Milliseconds(options_.request_timeout));
   FillTotals(shard, wire.request);
   lane.poll_open = true;

@@ -95,9 +95,7 @@ absl::Status AppendCall::HandleRows() {
   if (shard_->options().observe_append) {
     shard_->options().observe_append(absl::FromChrono(std::chrono::steady_clock::now() - begin));
   }
-  uint64_t bytes = 0;
-  for (const RowRunView& run : request_.runs()) bytes += run.rows.size();
-  Ack(*acks, bytes);
+  Ack(*acks, request_.size_bytes());
   return absl::OkStatus();
 }
 

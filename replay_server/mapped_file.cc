@@ -168,15 +168,35 @@ absl::StatusOr<MappedFile> MappedFile::OpenPrivate(const std::string& path) {
   absl::StatusOr<uint8_t*> data = Map(fd, path, *size_bytes, MAP_PRIVATE);
   if (!data.ok()) return data.status();
   std::move(close_file).Cancel();
-  return MappedFile(path, fd, *data, *size_bytes);
+  return MappedFile(path, fd, *data, *size_bytes, /*is_private=*/true);
+}
+
+absl::StatusOr<uint8_t*> MappedFile::MapLarger(uint64_t size_bytes) {
+  if (!is_private_) {
+    if (absl::Status status = Allocate(fd_, path_, size_bytes); !status.ok()) return status;
+    absl::StatusOr<uint8_t*> data = Map(fd_, path_, size_bytes, MAP_SHARED);
+    if (!data.ok()) return data.status();
+    NoteUnmapped(data_);
+    munmap(data_, size_bytes_);
+    return data;
+  }
+  // Zeros, over the first of which goes what is mapped now, and with it what was stored there.
+  void* data =
+      mmap(nullptr, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (data == MAP_FAILED) return FileError("cannot make room for", path_, errno);
+  NoteUnmapped(data_);
+  if (mremap(data_, size_bytes_, size_bytes_, MREMAP_MAYMOVE | MREMAP_FIXED, data) == MAP_FAILED) {
+    const int error_number = errno;
+    munmap(data, size_bytes);
+    return FileError("cannot map", path_, error_number);
+  }
+  NoteMapped(path_, static_cast<uint8_t*>(data), size_bytes);
+  return static_cast<uint8_t*>(data);
 }
 
 absl::Status MappedFile::Grow(uint64_t size_bytes) {
-  if (absl::Status status = Allocate(fd_, path_, size_bytes); !status.ok()) return status;
-  absl::StatusOr<uint8_t*> data = Map(fd_, path_, size_bytes, MAP_SHARED);
+  absl::StatusOr<uint8_t*> data = MapLarger(size_bytes);
   if (!data.ok()) return data.status();
-  NoteUnmapped(data_);
-  munmap(data_, size_bytes_);
   data_ = *data;
   size_bytes_ = size_bytes;
   return absl::OkStatus();
@@ -221,12 +241,14 @@ absl::Status SyncDirectory(const std::string& directory) {
 MappedFile::MappedFile(MappedFile&& other) noexcept
     : path_(std::move(other.path_)),
       fd_(std::exchange(other.fd_, -1)),
+      is_private_(other.is_private_),
       data_(std::exchange(other.data_, nullptr)),
       size_bytes_(std::exchange(other.size_bytes_, 0)) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(path_, other.path_);
   std::swap(fd_, other.fd_);
+  std::swap(is_private_, other.is_private_);
   std::swap(data_, other.data_);
   std::swap(size_bytes_, other.size_bytes_);
   return *this;

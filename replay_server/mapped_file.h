@@ -27,7 +27,8 @@ class MappedFile final {
   MappedFile& operator=(MappedFile&& other) noexcept;
   ~MappedFile();
 
-  // Makes the file larger, by zeros; moves data().  RESOURCE_EXHAUSTED as Create().
+  // Makes the file larger, by zeros; moves data().  RESOURCE_EXHAUSTED as Create().  After
+  // OpenPrivate(), what is mapped grows and the file does not.
   absl::Status Grow(uint64_t size_bytes);
   // Gives the file another name.
   absl::Status Rename(const std::string& path);
@@ -41,11 +42,17 @@ class MappedFile final {
   uint64_t size_bytes() const { return size_bytes_; }
 
  private:
-  MappedFile(std::string path, int fd, uint8_t* data, uint64_t size_bytes)
-      : path_(std::move(path)), fd_(fd), data_(data), size_bytes_(size_bytes) {}
+  MappedFile(std::string path, int fd, uint8_t* data, uint64_t size_bytes, bool is_private = false)
+      : path_(std::move(path)),
+        fd_(fd),
+        is_private_(is_private),
+        data_(data),
+        size_bytes_(size_bytes) {}
+  absl::StatusOr<uint8_t*> MapLarger(uint64_t size_bytes);
 
   std::string path_;
   int fd_ = -1;
+  bool is_private_ = false;
   uint8_t* data_ = nullptr;
   uint64_t size_bytes_ = 0;
 };

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+
 namespace troupe {
 
 uint64_t MessageBudget::taken_bytes() const {
@@ -28,7 +31,7 @@ bool MessageBudget::TakeOrWait(uint64_t bytes, const WaiterPtr& waiter) {
     return true;
   }
   if (place == waiting_.end()) {
-    waiting_.push_back({bytes, waiter});
+    waiting_.push_back({bytes, waiter, absl::Now()});
   } else {
     place->bytes = bytes;
   }
@@ -39,6 +42,17 @@ void MessageBudget::Return(uint64_t bytes) {
   absl::MutexLock lock(&mu_);
   taken_bytes_ -= bytes;
   WakeFirst();
+}
+
+std::string MessageBudget::WhyWaits() const {
+  absl::MutexLock lock(&mu_);
+  if (waiting_.empty()) return "";
+  const Waiting& first = waiting_.front();
+  const absl::Duration waited = absl::Floor(absl::Now() - first.since, absl::Milliseconds(1));
+  return absl::StrCat(waiting_.size(), " replies, the first for ", absl::FormatDuration(waited),
+                      ": replay_server.message_budget_bytes: ", first.bytes, " bytes wanted, ",
+                      taken_bytes_, " of ", size_bytes_,
+                      " taken; replies that were read and writers that are gone free it");
 }
 
 void MessageBudget::Forget(const WaiterPtr& waiter) {

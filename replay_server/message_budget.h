@@ -3,12 +3,13 @@
 
 #include <cstdint>
 #include <deque>
-#include <utility>
+#include <string>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "replay_server/scheduler.h"
-#include "replay_server/table.h"
+#include "replay_server/waiter.h"
 
 namespace troupe {
 
@@ -27,6 +28,8 @@ class MessageBudget final {
   // waits behind it.
   bool TakeOrWait(uint64_t bytes, const WaiterPtr& waiter) ABSL_LOCKS_EXCLUDED(mu_);
   void Return(uint64_t bytes) ABSL_LOCKS_EXCLUDED(mu_);
+  // In words: who waits, since when and what would free it; empty: nobody.
+  std::string WhyWaits() const ABSL_LOCKS_EXCLUDED(mu_);
   // A waiter that is given up.
   void Forget(const WaiterPtr& waiter) ABSL_LOCKS_EXCLUDED(mu_);
 
@@ -34,6 +37,7 @@ class MessageBudget final {
   struct Waiting {
     uint64_t bytes;
     WaiterPtr waiter;
+    absl::Time since;
   };
 
   bool Fits(uint64_t bytes) const ABSL_SHARED_LOCKS_REQUIRED(mu_) {

@@ -71,7 +71,7 @@ absl::Status SampleCall::HandleRequest() {
   }
   table_->NoteOthers(request_.others_inserted(), request_.others_preloaded(),
                      request_.others_sampled());
-  queue_.push_back({{request_.num_windows(), request_.inserted_above()},
+  queue_.push_back({{request_.num_windows(), request_.inserted_above(), request_.lacks_windows()},
                     Clock::now() + std::chrono::milliseconds(request_.timeout_ms())});
   return absl::OkStatus();
 }

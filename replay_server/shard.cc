@@ -130,6 +130,7 @@ proto::DescribeReply Shard::Describe() const {
   reply.set_max_epoch(snapshots_.max_epoch());
   reply.set_message_bytes(budget_.taken_bytes());
   reply.set_message_budget_bytes(budget_.size_bytes());
+  reply.set_messages_wait_for(budget_.WhyWaits());
   reply.set_ack_level(options_.ack_disk ? "disk" : "process");
   return reply;
 }

@@ -39,7 +39,7 @@ constexpr TableMetric kTableMetrics[] = {
      [](const Description& t) { return static_cast<double>(t.sample_calls()); }},
     {"troupe_replay_writers_waiting", "1 while the rate limiter holds writers back.", false,
      [](const Description& t) { return t.writers_wait_for().empty() ? 0.0 : 1.0; }},
-    {"troupe_replay_samplers_waiting", "1 while a sampler waits.", false,
+    {"troupe_replay_samplers_waiting", "1 while a sampler lacks windows.", false,
      [](const Description& t) { return t.samplers_wait_for().empty() ? 0.0 : 1.0; }},
     {"troupe_replay_corrupt_blocks_total", "Blocks that recovery dropped, in whole or part.", true,
      [](const Description& t) { return static_cast<double>(t.corrupt_blocks()); }},

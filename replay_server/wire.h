@@ -11,8 +11,8 @@
 #include "grpcpp/support/slice.h"
 #include "proto/replay.pb.h"
 #include "replay_server/follower.h"
+#include "replay_server/row_run.h"
 #include "replay_server/sample_batch.h"
-#include "replay_server/table.h"
 
 // The messages that carry rows, read and written without the copies that generated code makes: an
 // append this way takes the server 0.6 of the time (shared/prototypes/row_log).  On the wire they
@@ -27,6 +27,7 @@ class AppendMessage final {
 
   bool has_open() const { return has_open_; }
   const proto::AppendOpen& open() const { return open_; }
+  uint64_t size_bytes() const { return bytes_.size(); }
   // In the order of the message; valid until the next Parse() or Clear().
   absl::Span<const RowRunView> runs() const { return runs_; }
   // Gives the bytes back.

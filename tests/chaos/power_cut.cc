@@ -22,7 +22,7 @@
 #include <thread>
 
 #include "replay_server/row_log.h"
-#include "tests/chaos/server_process.h"
+#include "tests/integration/replay_server/server_process.h"
 #include "tests/integration/replay_server/shard_client.h"
 
 namespace troupe {
@@ -220,10 +220,13 @@ int Run(int cuts, uint64_t seed) {
   Ledger ledger;
   for (int cut = 0; cut < cuts; ++cut) {
     {
-      ServerProcess server(
-          dir.File("data"), kCapacityRows,
-          {"LD_PRELOAD=" TROUPE_DISK_FAULTS, "TROUPE_FAULTS_DIR=" + dir.File("data"),
-           "TROUPE_FAULTS_IMAGE=" + dir.File("images")});
+      ServerProcess server({.data_dir = dir.File("data"),
+                            .capacity_rows = kCapacityRows,
+                            .flags = {"--set=replay_server.ack=DISK"},
+                            .environment = {"LD_PRELOAD=" TROUPE_DISK_FAULTS,
+                                            "TROUPE_FAULTS_DIR=" + dir.File("data"),
+                                            "TROUPE_FAULTS_IMAGE=" + dir.File("images")},
+                            .log_file = dir.File("server.log")});
       if (server.port() == 0) Violated("the server did not start after cut " + std::to_string(cut));
       ledger.AppendUntilKilled(&server, &random);
     }

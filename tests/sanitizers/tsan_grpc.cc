@@ -4,6 +4,7 @@
 // queues without locks, for which these functions stand.
 #include <absl/status/status.h>
 #include <grpc/grpc.h>
+#include <grpcpp/server.h>
 #include <grpcpp/support/server_callback.h>
 #include <sanitizer/tsan_interface.h>
 
@@ -49,4 +50,14 @@ extern "C" grpc_event grpc_completion_queue_pluck(grpc_completion_queue* queue, 
 void grpc::internal::ServerCallbackCall::ScheduleOnDone(bool inline_ondone) {
   __tsan_acquire(&callbacks_outstanding_);
   (this->*troupe::Next<&ServerCallbackCall::ScheduleOnDone>())(inline_ondone);
+}
+
+// A server that shuts down waits until the last of its calls is done; the others only count down.
+void grpc::Server::UnrefWithPossibleNotify() {
+  __tsan_release(this);
+  (this->*troupe::Next<&Server::UnrefWithPossibleNotify>())();
+}
+void grpc::Server::UnrefAndWaitLocked() {
+  (this->*troupe::Next<&Server::UnrefAndWaitLocked>())();
+  __tsan_acquire(this);
 }

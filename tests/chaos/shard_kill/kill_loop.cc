@@ -29,7 +29,7 @@ std::unique_ptr<proto::Replay::Stub> Connect(int port) {
 
 absl::StatusOr<std::unique_ptr<KillLoop>> KillLoop::Make(const KillLoopOptions& options,
                                                          Findings* findings) {
-  absl::StatusOr<std::unique_ptr<Ledger>> ledger = Ledger::Create(options.server.dir + "/ledger");
+  absl::StatusOr<std::unique_ptr<Ledger>> ledger = Ledger::Create(options.dir + "/ledger");
   if (!ledger.ok()) return ledger.status();
   return std::unique_ptr<KillLoop>(new KillLoop(options, findings, *std::move(ledger)));
 }
@@ -37,11 +37,11 @@ absl::StatusOr<std::unique_ptr<KillLoop>> KillLoop::Make(const KillLoopOptions& 
 KillLoop::KillLoop(const KillLoopOptions& options, Findings* findings,
                    std::unique_ptr<Ledger> ledger)
     : options_(options),
-      ledger_path_(options.server.dir + "/ledger"),
+      ledger_path_(options.dir + "/ledger"),
       rows_(options.seed),
       findings_(findings),
       ledger_(std::move(ledger)),
-      pace_(options.threads, options.server.capacity_rows / 2 / options.threads),
+      pace_(options.threads, options.capacity_rows / 2 / options.threads),
       random_(options.seed) {
   const WriterContext context = {&rows_, ledger_.get(), findings, &pace_};
   for (int i = 0; i < options.threads; ++i) {
@@ -93,18 +93,20 @@ KillLoop::KillPlan KillLoop::DrawPlan() {
 
 absl::Status KillLoop::Live() {
   {
-    absl::StatusOr<std::unique_ptr<ServerProcess>> server = ServerProcess::Start(options_.server);
-    if (!server.ok()) return server.status();
-    UseServer(DrawPlan(), server->get());
-    if ((*server)->timed_out()) {
+    ServerLife server({.program = options_.program,
+                       .data_dir = options_.dir + "/data",
+                       .capacity_rows = options_.capacity_rows,
+                       .log_file = options_.dir + "/server.log"});
+    UseServer(DrawPlan(), &server);
+    if (server.timed_out()) {
       findings_->Other(absl::StrCat("life ", report_.kills + 1, " of the server came to no end in ",
-                                    absl::FormatDuration(ServerProcess::kLongestLife)));
+                                    absl::FormatDuration(ServerLife::kLongestLife)));
     }
   }
   return ledger_->Flush();
 }
 
-void KillLoop::UseServer(const KillPlan& plan, ServerProcess* server) {
+void KillLoop::UseServer(const KillPlan& plan, ServerLife* server) {
   if (plan.phase == KillPlan::kStarting) server->KillAt(server->started() + plan.after);
   const int port = server->AwaitPort();
   if (plan.phase == KillPlan::kOpening) server->KillAt(absl::Now() + plan.after);
@@ -112,7 +114,7 @@ void KillLoop::UseServer(const KillPlan& plan, ServerProcess* server) {
     report_.kills_while_starting++;
     if (!server->killed()) {
       findings_->Other(
-          absl::StrCat("the server ended by itself: see ", options_.server.dir, "/server.log"));
+          absl::StrCat("the server ended by itself: see ", options_.dir, "/server.log"));
     }
     return;
   }
@@ -139,7 +141,7 @@ grpc::Status KillLoop::AskHeld(proto::Replay::Stub* stub, std::map<uint64_t, uin
   return call->Finish();
 }
 
-bool KillLoop::TakeStock(proto::Replay::Stub* stub, const ServerProcess& server) {
+bool KillLoop::TakeStock(proto::Replay::Stub* stub, const ServerLife& server) {
   std::map<uint64_t, uint64_t> held;
   grpc::Status status = AskHeld(stub, &held);
   proto::DescribeReply description;
@@ -181,7 +183,7 @@ void KillLoop::CheckHeld(const std::map<uint64_t, uint64_t>& held,
   }
 }
 
-void KillLoop::Write(int port, const KillPlan& plan, ServerProcess* server) {
+void KillLoop::Write(int port, const KillPlan& plan, ServerLife* server) {
   std::atomic<uint64_t> acked{0};  // plain sum; the crossing of the plan's number kills once
   const auto count_acked = [&](uint64_t rows) {
     const uint64_t before = acked.fetch_add(rows);
@@ -205,7 +207,7 @@ void KillLoop::Write(int port, const KillPlan& plan, ServerProcess* server) {
 }
 
 absl::Status KillLoop::CheckLogFile() {
-  const std::string path = options_.server.dir + "/data/replay.rows";
+  const std::string path = options_.dir + "/data/replay.rows";
   if (!std::filesystem::exists(path) && ledger_->acked_rows() == 0) return absl::OkStatus();
   report_.log_checks++;
   return CheckLog(path, ledger_path_, Facts(), rows_, findings_);

@@ -12,13 +12,15 @@
 #include "absl/status/status.h"
 #include "tests/chaos/shard_kill/findings.h"
 #include "tests/chaos/shard_kill/ledger.h"
-#include "tests/chaos/shard_kill/server_process.h"
+#include "tests/chaos/shard_kill/server_life.h"
 #include "tests/chaos/shard_kill/writer.h"
 
 namespace troupe {
 
 struct KillLoopOptions {
-  ServerOptions server;
+  std::string program;  // troupe-replay-server; empty: this build's
+  std::string dir;      // holds data, ledger and server.log
+  uint64_t capacity_rows = 0;
   uint64_t kills = 100;
   uint64_t min_rows = 0;
   uint64_t seed = 1;
@@ -40,7 +42,7 @@ struct KillLoopReport {
 // kills and rows or something was found.
 class KillLoop final {
  public:
-  // Ledger and server files go to options.server.dir, which is empty.
+  // `options.dir` is empty.
   static absl::StatusOr<std::unique_ptr<KillLoop>> Make(const KillLoopOptions& options,
                                                         Findings* findings);
 
@@ -64,12 +66,12 @@ class KillLoop final {
   }
   // One life of the server.
   absl::Status Live();
-  void UseServer(const KillPlan& plan, ServerProcess* server);
+  void UseServer(const KillPlan& plan, ServerLife* server);
   // Asks for held counts and holds them against what was acked.  False: no answer.
-  bool TakeStock(proto::Replay::Stub* stub, const ServerProcess& server);
+  bool TakeStock(proto::Replay::Stub* stub, const ServerLife& server);
   grpc::Status AskHeld(proto::Replay::Stub* stub, std::map<uint64_t, uint64_t>* held);
   void CheckHeld(const std::map<uint64_t, uint64_t>& held, const proto::TableDescription& table);
-  void Write(int port, const KillPlan& plan, ServerProcess* server);
+  void Write(int port, const KillPlan& plan, ServerLife* server);
   absl::Status CheckLogFile();
   std::map<uint64_t, StreamFacts> Facts() const;
   void ShowProgress() const;

@@ -1,8 +1,7 @@
 // troupe-shard-kill: kills a replay shard again and again while it is appended to, and checks that
 // no acked row is lost, doubled or altered.
 //
-//   troupe-shard-kill --server build/release/bin/troupe-replay-server --kills 3000
-//       --min_rows 100000000
+//   troupe-shard-kill --kills 3000 --min_rows 100000000
 #include <stdlib.h>
 
 #include <algorithm>
@@ -21,7 +20,7 @@
 #include "nlohmann/json.hpp"
 #include "tests/chaos/shard_kill/kill_loop.h"
 
-ABSL_FLAG(std::string, server, "", "path of troupe-replay-server");
+ABSL_FLAG(std::string, server, "", "path of troupe-replay-server; empty: this build's");
 ABSL_FLAG(uint64_t, kills, 100, "kills, at least");
 ABSL_FLAG(uint64_t, min_rows, 2'000'000, "acked rows, at least");
 ABSL_FLAG(uint64_t, seed, 1, "of the rows and of every choice; moments differ all the same");
@@ -74,16 +73,16 @@ void Report(const KillLoopReport& report, const FindingCounts& found, double sec
 }
 
 int Main() {
-  KillLoopOptions options = {.server = {.program = absl::GetFlag(FLAGS_server),
-                                        .dir = MakeDirectory(),
-                                        .capacity_rows = absl::GetFlag(FLAGS_capacity_rows)},
+  KillLoopOptions options = {.program = absl::GetFlag(FLAGS_server),
+                             .dir = MakeDirectory(),
+                             .capacity_rows = absl::GetFlag(FLAGS_capacity_rows),
                              .kills = absl::GetFlag(FLAGS_kills),
                              .min_rows = absl::GetFlag(FLAGS_min_rows),
                              .seed = absl::GetFlag(FLAGS_seed),
                              .threads = absl::GetFlag(FLAGS_threads),
                              .check_every = absl::GetFlag(FLAGS_check_every)};
-  if (options.server.program.empty() || options.threads < 1 || options.check_every < 1) {
-    std::cerr << "troupe-shard-kill: --server, --threads >= 1, --check_every >= 1 are needed\n";
+  if (options.threads < 1 || options.check_every < 1) {
+    std::cerr << "troupe-shard-kill: --threads >= 1, --check_every >= 1 are needed\n";
     return 2;
   }
   const absl::Time begin = absl::Now();
@@ -94,11 +93,11 @@ int Main() {
   Report(loop.ok() ? (*loop)->report() : KillLoopReport(), findings.counts(),
          absl::ToDoubleSeconds(absl::Now() - begin));
   if (findings.any()) {
-    std::cerr << "troupe-shard-kill: data, ledger and the server's log are in "
-              << options.server.dir << "\n";
+    std::cerr << "troupe-shard-kill: data, ledger and the server's log are in " << options.dir
+              << "\n";
     return 1;
   }
-  if (absl::GetFlag(FLAGS_dir).empty()) std::filesystem::remove_all(options.server.dir);
+  if (absl::GetFlag(FLAGS_dir).empty()) std::filesystem::remove_all(options.dir);
   return 0;
 }
 

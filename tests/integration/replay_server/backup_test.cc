@@ -257,7 +257,9 @@ TEST_F(BackupTest, WhatCannotBeDoneIsRefusedAndLeavesNothing) {
 }
 
 TEST_F(BackupTest, TheProgramAsksARunningShardForABackup) {
-  ServerProcess server(dir_, 4096, {"--set", "replay_server.backup_dir=" + dir_.File("backups")});
+  ServerProcess server({.data_dir = dir_.File("data"),
+                        .capacity_rows = 4096,
+                        .flags = {"--set=replay_server.backup_dir=" + dir_.File("backups")}});
   ASSERT_NE(server.port(), 0);
   Append(server.port(), 1, 0, 100);
   const std::string command = std::string(TROUPE_REPLAY_SERVER) +

@@ -77,7 +77,7 @@ TEST(CrashTest, KilledWhileAppendingItHoldsEveryAckedRowOnce) {
   Actor actor;
   std::mt19937_64 random(1);
   for (int life = 0; life < 12; ++life) {
-    ServerProcess server(dir, 4'000'000);
+    ServerProcess server({.data_dir = dir.File("data"), .capacity_rows = 4'000'000});
     ASSERT_NE(server.port(), 0);
     actor.AppendUntilKilled(&server, 1 + random() % 20'000, random());
     if (HasFatalFailure()) return;
@@ -99,7 +99,7 @@ TEST(CrashTest, KilledWhileEvictingItLosesNoPlaceInAnyStream) {
   Actor actor;
   std::mt19937_64 random(2);
   for (int life = 0; life < 12; ++life) {
-    ServerProcess server(dir, 1024);
+    ServerProcess server({.data_dir = dir.File("data"), .capacity_rows = 1024});
     ASSERT_NE(server.port(), 0);
     actor.AppendUntilKilled(&server, 1 + random() % 20'000, random());
     if (HasFatalFailure()) return;
@@ -115,7 +115,7 @@ TEST(CrashTest, KilledWhileEvictingItLosesNoPlaceInAnyStream) {
 
 TEST(CrashTest, TerminatedItExitsWithZero) {
   TempDir dir;
-  ServerProcess server(dir, 1024);
+  ServerProcess server({.data_dir = dir.File("data"), .capacity_rows = 1024});
   ASSERT_NE(server.port(), 0);
   TestWriter writer(server.port());
   ASSERT_TRUE(writer.Open());

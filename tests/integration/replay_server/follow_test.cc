@@ -167,7 +167,7 @@ TEST(FollowCrashTest, AfterKillsOfTheShardNothingComesTwiceAndNothingIsLeftOut) 
   FollowedRowsModel model;
   uint64_t held = 0;
   for (int life = 0; life < 6; ++life) {
-    ServerProcess server(dir, 4'000'000);
+    ServerProcess server({.data_dir = dir.File("data"), .capacity_rows = 4'000'000});
     ASSERT_NE(server.port(), 0);
     TestWriter writer(server.port());
     ASSERT_TRUE(writer.Open({1}));
@@ -194,7 +194,7 @@ TEST(FollowCrashTest, AfterKillsOfTheShardNothingComesTwiceAndNothingIsLeftOut) 
     sender.join();
     acks.join();
   }
-  ServerProcess server(dir, 4'000'000);
+  ServerProcess server({.data_dir = dir.File("data"), .capacity_rows = 4'000'000});
   TestFollower follower(server.port(), model.Position());
   do {
     ASSERT_TRUE(follower.Read());

@@ -1,72 +1,50 @@
 #ifndef TROUPE_TESTS_INTEGRATION_REPLAY_SERVER_SERVER_PROCESS_H_
 #define TROUPE_TESTS_INTEGRATION_REPLAY_SERVER_SERVER_PROCESS_H_
 
-#include <gtest/gtest.h>
-#include <signal.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include <sys/types.h>
 
-#include <fstream>
+#include <cstdint>
 #include <string>
-#include <thread>
 #include <vector>
-
-#include "tests/unit/replay_server/rows.h"
-
-extern char** environ;
 
 namespace troupe {
 
-// A server process; killed at the end if it is still there.
+struct ServerOptions {
+  std::string program = {};                   // empty: the troupe-replay-server of this build
+  std::string data_dir = {};                  // the port file is beside it, data_dir.port
+  uint64_t capacity_rows = 0;                 // of its table, `replay`, which nothing limits
+  std::vector<std::string> flags = {};        // further ones
+  std::vector<std::string> environment = {};  // "NAME=value", in addition to this process's
+  std::string log_file = {};                  // appended to; empty: where this process's goes
+};
+
+// A running troupe-replay-server; killed at the end if it is still there, and when the thread that
+// made it ends.
+//
+// Kill() may be called by any thread; the rest by one at a time.
 class ServerProcess final {
  public:
-  // `more`: further arguments.
-  ServerProcess(const TempDir& dir, uint64_t capacity_rows,
-                const std::vector<std::string>& more = {}) {
-    const std::string port_file = dir.File("port");
-    unlink(port_file.c_str());
-    std::vector<std::string> arguments = {TROUPE_REPLAY_SERVER,
-                                          "--listen=127.0.0.1:0",
-                                          "--data_dir=" + dir.File("data"),
-                                          "--port_file=" + port_file,
-                                          "--log_level=warning",
-                                          "--set",
-                                          "tables.name=replay",
-                                          "--set",
-                                          "tables.capacity_rows=" + std::to_string(capacity_rows),
-                                          "--set",
-                                          "learner.sac.random_steps=1",
-                                          "--set",
-                                          "tables.rate_limiter.samples_per_insert=0"};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    std::vector<char*> argv;
-    for (std::string& argument : arguments) argv.push_back(argument.data());
-    argv.push_back(nullptr);
-    EXPECT_EQ(posix_spawn(&pid_, TROUPE_REPLAY_SERVER, nullptr, nullptr, argv.data(), environ), 0);
-    while (port_ == 0 && waitpid(pid_, &status_, WNOHANG) == 0) {
-      std::ifstream(port_file) >> port_;
-      std::this_thread::yield();
-    }
-  }
-  ~ServerProcess() {
-    if (!gone_) Stop(SIGKILL);
-  }
+  explicit ServerProcess(const ServerOptions& options);
+  ~ServerProcess();
+  ServerProcess(const ServerProcess&) = delete;
+  ServerProcess& operator=(const ServerProcess&) = delete;
 
-  int port() const { return port_; }
-  // Sends the signal, waits for the end, returns the status.
-  int Stop(int signal_number) {
-    kill(pid_, signal_number);
-    waitpid(pid_, &status_, 0);
-    gone_ = true;
-    return status_;
-  }
+  // Waits until it serves; 0: it has ended before.
+  int port();
+  bool HasEnded() const;
+  // Sends the signal.  REQUIRES: no AwaitEnd() or Stop() has returned.
+  void Kill(int signal_number) const;
+  // Waits for its end, and returns its status as waitpid() does.
+  int AwaitEnd();
+  // Kill(), unless it has ended, and AwaitEnd().
+  int Stop(int signal_number);
 
  private:
-  pid_t pid_ = 0;
+  const std::string port_file_;
+  pid_t pid_ = -1;
   int port_ = 0;
   int status_ = 0;
-  bool gone_ = false;
+  bool reaped_ = false;
 };
 
 }  // namespace troupe

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <limits>
 #include <map>
 #include <thread>
@@ -242,6 +243,23 @@ TEST_F(ReplayClientTest, ANewInsertEndsTheWaitLongBeforeThePollTimesOut) {
   const absl::Time start = absl::Now();
   Next();
   EXPECT_LT(absl::Now() - start, absl::Seconds(25));
+}
+
+TEST_F(ReplayClientTest, APollSaysHowManyWindowsAreLackedIfNoBatchFits) {
+  Start();
+  Next();
+  const auto lacks = [](uint32_t windows) {
+    return [windows](const FakeShardState& s) LOCKED {
+      return std::any_of(s.requests.begin(), s.requests.end(), [&](const proto::SampleRequest& r) {
+        return r.timeout_ms() > 0 && r.num_windows() == 0 && r.lacks_windows() == windows;
+      });
+    };
+  };
+  Await(first_, lacks(0));
+  options_.rate_limit = {.min_size = 401};
+  Start();
+  EXPECT_FALSE(client_->NextBatch(Shortly()).ok());
+  Await(first_, lacks(options_.batch_size));
 }
 
 TEST_F(ReplayClientTest, ShardsAreToldTheTotalsOfTheOthers) {

@@ -42,8 +42,10 @@ TEST_F(RowWriterTest, StartsWithTheShardOfItsIndex) {
 TEST_F(RowWriterTest, SparseAcksFreeAllRows) {
   Script(first_, [](FakeShardState& s) LOCKED { s.ack_one_in = 7; });
   options_.max_unacked_bytes = 100 * kStride;
+  options_.max_delay = absl::Hours(1);  // no message is sent before it is full ...
   Start();
-  AppendRows(350);  // 70 messages
+  ASSERT_TRUE(writer_->WaitConnected(Soon()).ok());  // ... or because the shard answers
+  AppendRows(350);                                   // 70 messages
   EXPECT_TRUE(writer_->Flush(Soon()).ok());
 }
 

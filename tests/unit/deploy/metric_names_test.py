@@ -5,19 +5,16 @@
 
 import os
 import re
-import signal
-import subprocess
 import sys
-import tempfile
-import time
 import unittest
 import urllib.request
+
+from programs import ProgramTest, wait_for
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 RULES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(HERE))),
                      "deploy", "prometheus", "rules.yml")
 BIN_DIR, CONFIG = sys.argv[1:3]
-TIMEOUT = 120
 
 
 def names_in_rules():
@@ -27,22 +24,8 @@ def names_in_rules():
     return set(re.findall(r"(?<![\w:])(?:troupe|process)_\w+(?![\w:])", text))
 
 
-def wait_for(condition, what):
-    deadline = time.monotonic() + TIMEOUT
-    while time.monotonic() < deadline:
-        result = condition()
-        if result:
-            return result
-        time.sleep(0.02)
-    raise AssertionError(f"waited in vain for {what}")
-
-
-class MetricNames(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory(prefix="troupe_metrics_")
-        self.addCleanup(folder.cleanup)
-        self.folder = folder.name
-        self.shard_port = None
+class MetricNames(ProgramTest):
+    shard_port = None
 
     def start(self, program, *flags):
         """Returns the port of its metrics."""
@@ -52,9 +35,7 @@ class MetricNames(unittest.TestCase):
         if self.shard_port:
             command.append(f"--set=shards=127.0.0.1:{self.shard_port}")
         with open(os.path.join(self.folder, f"{program}.log"), "w") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log)
-        self.addCleanup(process.wait)
-        self.addCleanup(process.send_signal, signal.SIGKILL)
+            self.spawn(command, output=log)
         return self.port(port_file)
 
     @staticmethod

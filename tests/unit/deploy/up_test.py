@@ -5,14 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
-import time
 import unittest
+
+from programs import TIMEOUT, ProgramTest, wait_for
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(HERE)))
 UP = os.path.join(ROOT, "deploy", "up")
-TIMEOUT = 120
 
 SUMMARY_KEYS = {"env_steps", "updates", "wall_seconds", "env_steps_per_second",
                 "updates_per_second", "eval_return_mean", "eval_return_std", "eval_episodes",
@@ -34,21 +33,9 @@ def processes_of(folder):
     return found
 
 
-def wait_for(condition, what):
-    deadline = time.monotonic() + TIMEOUT
-    while time.monotonic() < deadline:
-        result = condition()
-        if result:
-            return result
-        time.sleep(0.02)
-    raise AssertionError(f"waited in vain for {what}")
-
-
-class UpTest(unittest.TestCase):
+class UpTest(ProgramTest):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory(prefix="troupe_up_")
-        self.addCleanup(folder.cleanup)
-        self.folder = folder.name
+        super().setUp()
         self.run_dir = os.path.join(self.folder, "run")
         os.makedirs(os.path.join(self.folder, "bin"))
         for name in ("troupe-replay-server", "troupe-learner", "troupe-actor"):
@@ -64,11 +51,7 @@ class UpTest(unittest.TestCase):
     def start(self, *args, **environment):
         command = [UP, "--no-build", "--no-prometheus", "--build_dir", self.folder, "--config",
                    self.config, "--run_dir", self.run_dir, *args]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                   text=True, env={**os.environ, **environment})
-        self.addCleanup(process.communicate)
-        self.addCleanup(process.kill)
-        return process
+        return self.spawn(command, **environment)
 
     def run_up(self, *args, **environment):
         process = self.start(*args, **environment)

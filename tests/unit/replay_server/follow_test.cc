@@ -9,32 +9,17 @@
 #include <thread>
 #include <vector>
 
-#include "replay_server/table.h"
 #include "replay_server/wire.h"
 #include "tests/unit/replay_server/followed_rows.h"
-#include "tests/unit/replay_server/rows.h"
+#include "tests/unit/replay_server/table_fixture.h"
 
 namespace troupe {
 namespace {
 
 using ::testing::HasSubstr;
 
-class FollowTest : public ::testing::Test {
+class FollowTest : public TableFixture {
  protected:
-  FollowTest() {
-    options_.name = "replay";
-    options_.path = dir_.File("rows");
-    options_.capacity_rows = 512;
-  }
-
-  // Makes the table, anew if there is one: a restart.
-  void Make() {
-    table_ = nullptr;
-    absl::StatusOr<std::unique_ptr<Table>> table = Table::Make(options_, &scheduler_);
-    ASSERT_TRUE(table.ok()) << table.status();
-    table_ = *std::move(table);
-    ASSERT_TRUE(table_->Open("run", TestLayout()).ok());
-  }
   void Append(uint64_t stream, uint64_t count) {
     const uint64_t first = table_->Held({stream})[0].held_rows();
     const std::string rows = Rows(stream, first, count);
@@ -67,10 +52,6 @@ class FollowTest : public ::testing::Test {
     }
   }
 
-  TempDir dir_;
-  TableOptions options_;
-  Scheduler scheduler_;
-  std::unique_ptr<Table> table_;
   FollowerPtr follower_;
   const WaiterPtr waiter_ = std::make_shared<Waiter>(Waiter{.wake = [] {}});
   FollowedRowsModel model_;

@@ -1,5 +1,6 @@
 #include "replay_server/message_budget.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <memory>
@@ -45,6 +46,19 @@ TEST(MessageBudgetTest, WhoWaitsIsWokenWhenItFits) {
   budget.Return(50);
   large.woken.WaitForNotification();
   EXPECT_TRUE(budget.TakeOrWait(80, large.waiter));
+}
+
+TEST(MessageBudgetTest, SaysWhoWaitsForWhat) {
+  Woken large;
+  Scheduler scheduler;
+  MessageBudget budget(100, &scheduler);
+  ASSERT_TRUE(budget.Take(50));
+  EXPECT_EQ(budget.WhyWaits(), "");
+  EXPECT_FALSE(budget.TakeOrWait(80, large.waiter));
+  EXPECT_THAT(budget.WhyWaits(), ::testing::StartsWith("1 replies, the first for "));
+  EXPECT_THAT(budget.WhyWaits(), ::testing::HasSubstr("80 bytes wanted, 50 of 100 taken"));
+  budget.Forget(large.waiter);
+  EXPECT_EQ(budget.WhyWaits(), "");
 }
 
 TEST(MessageBudgetTest, NobodyOvertakesWhoCameFirst) {

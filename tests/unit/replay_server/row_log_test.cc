@@ -118,6 +118,23 @@ TEST_F(RowLogTest, AFileCutShortInItsHeadersIsRefused) {
   }
 }
 
+TEST_F(RowLogTest, RecoveredPrivatelyAFileThatIsCutOffStaysAsItIs) {
+  AppendRows(MakeLog(path_, 3).get(), 1, Rows(1, 0, 100));
+  const LogGeometry geometry = *ComputeGeometry(TestMetadata(3));
+  const std::string cut = ReadFile(path_).substr(0, geometry.rows_offset + 90 * kTestStride);
+  WriteFile(path_, cut);
+  {
+    absl::StatusOr<std::unique_ptr<RowLog>> log = RowLog::RecoverPrivately(path_);
+    ASSERT_TRUE(log.ok()) << log.status();
+    EXPECT_THAT((*log)->losses()[0], HasSubstr("cut off"));
+    EXPECT_EQ((*log)->HeldRows(1), 64);  // the whole block; of the other a row is missing
+    (*log)->times_sampled(0, 0) = 7;
+    AppendRows(log->get(), 1, Rows(1, 64, 100));
+    ExpectRowsInPlace(**log, {});
+  }
+  EXPECT_TRUE(ReadFile(path_) == cut);
+}
+
 // Any one byte of the file may be anything: no crash, no wrong row, and no loss beyond its block.
 TEST_F(RowLogTest, ADamagedByteCostsItsBlockAtMost) {
   {

@@ -7,30 +7,19 @@
 #include <string>
 
 #include "absl/synchronization/notification.h"
-#include "replay_server/table.h"
-#include "tests/unit/replay_server/rows.h"
+#include "tests/unit/replay_server/table_fixture.h"
 
 namespace troupe {
 namespace {
 
 using ::testing::HasSubstr;
 
-class TableLimiterTest : public ::testing::Test {
+class TableLimiterTest : public TableFixture {
  protected:
   TableLimiterTest() {
-    options_.name = "replay";
-    options_.path = dir_.File("rows");
-    options_.capacity_rows = 512;
     options_.rate_limit = {.min_size = 10, .samples_per_insert = 1, .slack = 20};
   }
 
-  void Make() {
-    table_ = nullptr;
-    absl::StatusOr<std::unique_ptr<Table>> table = Table::Make(options_, &scheduler_);
-    ASSERT_TRUE(table.ok()) << table.status();
-    table_ = *std::move(table);
-    ASSERT_TRUE(table_->Open("run", TestLayout()).ok());
-  }
   // Rows of one stream that complete as many windows.
   void Append(uint64_t windows, bool preload = false) {
     const uint64_t count = windows + (next_ == 0 ? 1 : 0);
@@ -75,10 +64,6 @@ class TableLimiterTest : public ::testing::Test {
     ASSERT_EQ(table_->Describe().rows(), 0);
   }
 
-  TempDir dir_;
-  TableOptions options_;
-  Scheduler scheduler_;
-  std::unique_ptr<Table> table_;
   uint64_t next_ = 0;  // row
 };
 
@@ -157,19 +142,31 @@ TEST_F(TableLimiterTest, AnotherShardReplacedByAnEmptyOneTakesItsCountsAlong) {
   EXPECT_TRUE(MayWrite());
 }
 
-TEST_F(TableLimiterTest, SaysWhatTheLearnerWaitsForWhenItOnlyAsksForTheCounts) {
+TEST_F(TableLimiterTest, SaysWhatALearnerWaitsForThatAsksForTheCountsBecauseNoBatchFits) {
   Make();
   Append(4);
-  const WaiterPtr poll = Wait({.num_windows = 0, .inserted_above = 4});
+  const WaiterPtr poll = Wait({.num_windows = 0, .inserted_above = 4, .lacks_windows = 21});
   EXPECT_THAT(SamplersWaitFor(), HasSubstr("1 sampling, the first for "));
   EXPECT_THAT(SamplersWaitFor(),
               HasSubstr("more than 4 windows inserted; there are 4; no sample fits, min_size: 4 of "
-                        "10 windows inserted; 6 more inserts free it"));
+                        "10 windows inserted; 7 more inserts free it"));
   const WaiterPtr drawing = Wait({.num_windows = 8});
   EXPECT_THAT(SamplersWaitFor(), HasSubstr(": min_size: 4 of 10"));
   table_->Forget(poll);
   table_->Forget(drawing);
   EXPECT_EQ(SamplersWaitFor(), "");
+}
+
+TEST_F(TableLimiterTest, ALearnerThatOnlyAsksHowFarTheShardIsDoesNotWait) {
+  Make();
+  Append(15);
+  const WaiterPtr poll = Wait({.num_windows = 0, .inserted_above = 15});
+  EXPECT_EQ(SamplersWaitFor(), "");
+  const WaiterPtr lacking = Wait({.num_windows = 0, .inserted_above = 15, .lacks_windows = 30});
+  EXPECT_THAT(SamplersWaitFor(), HasSubstr("1 sampling, the first for "));
+  EXPECT_THAT(SamplersWaitFor(), HasSubstr("0 sampled + 30 wanted"));
+  table_->Forget(poll);
+  table_->Forget(lacking);
 }
 
 TEST_F(TableLimiterTest, SaysWhatWritersWaitForAndSinceWhen) {

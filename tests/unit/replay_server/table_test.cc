@@ -9,27 +9,13 @@
 #include <vector>
 
 #include "common/version.h"
-#include "tests/unit/replay_server/rows.h"
+#include "tests/unit/replay_server/table_fixture.h"
 
 namespace troupe {
 namespace {
 
-class TableTest : public ::testing::Test {
+class TableTest : public TableFixture {
  protected:
-  TableTest() {
-    options_.name = "replay";
-    options_.path = dir_.File("rows");
-    options_.capacity_rows = 512;
-  }
-
-  // Makes the table, anew if there is one: a restart.
-  void Make() {
-    table_ = nullptr;
-    absl::StatusOr<std::unique_ptr<Table>> table = Table::Make(options_, &scheduler_);
-    ASSERT_TRUE(table.ok()) << table.status();
-    table_ = *std::move(table);
-    ASSERT_TRUE(table_->Open("run", TestLayout()).ok());
-  }
   void Append(uint64_t stream, uint64_t first, uint64_t count,
               const std::set<uint64_t>& finals = {}, uint64_t policy_version = 0,
               uint64_t newest_version = 0) {
@@ -47,13 +33,6 @@ class TableTest : public ::testing::Test {
     batch->windows.MoveTo(reinterpret_cast<uint8_t*>(windows_.data()));
     table_->Forget(waiter);
     return sampled;
-  }
-  // The table as a process finds it that is started again.
-  void Restart() {
-    table_.reset();
-    absl::StatusOr<std::unique_ptr<Table>> table = Table::Make(options_, &scheduler_);
-    ASSERT_TRUE(table.ok()) << table.status();
-    table_ = *std::move(table);
   }
   // Sets the priority of one window.
   PriorityOutcome SetPriority(uint64_t row_id, float priority) {
@@ -73,11 +52,7 @@ class TableTest : public ::testing::Test {
     return rows;
   }
 
-  TempDir dir_;
   std::string windows_;
-  TableOptions options_;
-  Scheduler scheduler_;
-  std::unique_ptr<Table> table_;
 };
 
 TEST_F(TableTest, AWindowLeavesOnceItWasSampledItsNumberOfTimes) {

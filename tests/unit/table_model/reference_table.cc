@@ -220,12 +220,35 @@ bool ReferenceTable::HasBytes(const RowKey& window, absl::string_view bytes) con
   return bytes == expected;
 }
 
+std::string ReferenceTable::CheckProbability(const RowKey& window, double probability,
+                                             double* mass) const {
+  const auto is_right = [&] {
+    const double expected = Weight(window) / *mass;
+    return std::abs(probability - expected) <= 1e-4 * expected + 1e-37;
+  };
+  if (is_right()) return "";
+  // Windows that reach their limit are missing from a second pass over what is left.
+  *mass = Mass();
+  if (is_right()) return "";
+  return absl::StrCat("probability ", probability, " but weight ", Weight(window), " of ", *mass);
+}
+
+// Counts one more sampling of a window; false: it can be drawn no more.
+bool ReferenceTable::CountDrawn(const RowKey& window) {
+  Row& row = rows_.at(window);
+  row.times_sampled++;
+  if (options_.max_times_sampled == 0 || row.times_sampled < options_.max_times_sampled) {
+    return true;
+  }
+  std::erase(windows_, window);
+  return false;
+}
+
 std::string ReferenceTable::NoteDrawn(const std::vector<uint64_t>& row_ids,
                                       const std::vector<float>& probabilities,
                                       absl::string_view windows) {
   const uint64_t size_bytes = options_.window.length * kTestStride;
-  std::vector<RowKey> ordered;
-  if (IsOrdered()) ordered = InOrder();
+  const std::vector<RowKey> ordered = IsOrdered() ? InOrder() : std::vector<RowKey>();
   std::map<uint64_t, RowKey> by_id;
   for (const RowKey& window : windows_) by_id[RowId(window)] = window;
   double mass = Mass();
@@ -233,31 +256,21 @@ std::string ReferenceTable::NoteDrawn(const std::vector<uint64_t>& row_ids,
     const auto found = by_id.find(row_ids[i]);
     if (found == by_id.end()) return absl::StrCat("no window has row id ", row_ids[i]);
     const RowKey window = found->second;
-    const std::string name = absl::StrCat("window ", i, " drawn, from row ", window.second,
-                                          " of stream ", window.first, ": ");
-    if (IsOrdered() && window != ordered[i]) {
-      return absl::StrCat(name, "expected that from row ", ordered[i].second, " of stream ",
-                          ordered[i].first);
-    }
+    std::string wrong;
     if (!windows.empty() && !HasBytes(window, windows.substr(i * size_bytes, size_bytes))) {
-      return absl::StrCat(name, "other bytes than were appended");
+      wrong = "other bytes than were appended";
+    } else if (!IsOrdered()) {
+      wrong = CheckProbability(window, probabilities[i], &mass);
+    } else if (window != ordered[i] || probabilities[i] != 1) {
+      wrong =
+          absl::StrCat("probability ", probabilities[i], ", expected for certain that from row ",
+                       ordered[i].second, " of stream ", ordered[i].first);
     }
-    const auto is_near = [&](double expected) {
-      return std::abs(probabilities[i] - expected) <= 1e-4 * expected + 1e-37;
-    };
-    if (IsOrdered() && probabilities[i] != 1) return absl::StrCat(name, "is certain");
-    // Windows that reach their limit are missing from a second pass over what is left.
-    if (!IsOrdered() && !is_near(Weight(window) / mass)) mass = Mass();
-    if (!IsOrdered() && !is_near(Weight(window) / mass)) {
-      return absl::StrCat(name, "probability ", probabilities[i], " but weight ", Weight(window),
-                          " of ", mass);
+    if (!wrong.empty()) {
+      return absl::StrCat("window ", i, " drawn, from row ", window.second, " of stream ",
+                          window.first, ": ", wrong);
     }
-    Row& row = rows_.at(window);
-    row.times_sampled++;
-    if (options_.max_times_sampled > 0 && row.times_sampled == options_.max_times_sampled) {
-      by_id.erase(row_ids[i]);
-      std::erase(windows_, window);
-    }
+    if (!CountDrawn(window)) by_id.erase(row_ids[i]);
   }
   counts_.sampled += row_ids.size();
   TakeShare();

@@ -83,6 +83,10 @@ class ReferenceTable final {
   bool ComesFirst(const RowKey& a, const RowKey& b) const;
   std::vector<RowKey> InOrder() const;
   bool HasBytes(const RowKey& window, absl::string_view bytes) const;
+  // Was the window drawn with this probability?  Empty, or why not.  `mass` before the draw, and
+  // brought up to date if it must be.
+  std::string CheckProbability(const RowKey& window, double probability, double* mass) const;
+  bool CountDrawn(const RowKey& window);
   uint64_t Place(const RowKey& row) const;  // in the ring
   std::optional<RowKey> FindWindow(uint64_t row_id) const;
 

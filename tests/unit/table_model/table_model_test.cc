@@ -12,7 +12,6 @@
 #include <optional>
 #include <set>
 #include <string>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -58,16 +57,6 @@ uint64_t FirstRow(const Run& run, uint64_t next) {
       return ~uint64_t{0} - run.distance;
   }
   return next;
-}
-
-// By the limiter; the writer may still have to wait for its turn.
-template <typename Admission>
-bool IsHeldBack(Admission admission) {
-  if constexpr (std::is_same_v<Admission, bool>) {
-    return !admission;
-  } else {
-    return admission == Admission::kHeldBack;
-  }
 }
 
 // A table, its model, and the calls that wait.
@@ -181,7 +170,8 @@ class Comparison final {
   void Do(const AskToWrite& ask) {
     if (!is_open_) return;
     Waiting call = MakeCall(std::nullopt);
-    const bool is_held_back = IsHeldBack(table_->AdmitWriterOrWait(call.waiter));
+    // By the limiter; the writer may still have to wait for its turn.
+    const bool is_held_back = table_->AdmitWriterOrWait(call.waiter) == Admission::kHeldBack;
     RC_ASSERT(is_held_back == !model_.WritersMayWrite());
     if (!is_held_back) return table_->Forget(call.waiter);
     AddWaiting(std::move(call));
