@@ -17,6 +17,9 @@ constexpr int kMaxStreamsAsked = 65536;
 constexpr size_t kMaxAcksWaiting = 65536;
 // What is set aside for a call that does not say how large its messages are.
 constexpr uint64_t kUndeclaredMessageBytes = 256 << 10;
+// What gRPC holds for a call beside the message that is being read: the next one's beginning, and a
+// buffer for the socket (server.cc).
+constexpr uint64_t kTransportBytes = 128 << 10;
 
 }  // namespace
 
@@ -77,12 +80,14 @@ absl::Status AppendCall::HandleOpen() {
 absl::Status AppendCall::TakeBudget(uint64_t declared_bytes) {
   const uint64_t bytes = declared_bytes > 0 ? declared_bytes : kUndeclaredMessageBytes;
   MessageBudget& budget = shard_->budget();
-  if (!budget.Take(bytes)) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "no room for another writer with messages of ", bytes, " bytes: ", budget.taken_bytes(),
-        " of replay_server.message_budget_bytes ", budget.size_bytes(), " are taken"));
+  if (bytes > budget.size_bytes() || !budget.Take(bytes + kTransportBytes)) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("no room for another writer with messages of ", bytes, " bytes and ",
+                     kTransportBytes, " for its connection: ", budget.taken_bytes(),
+                     " of replay_server.message_budget_bytes ", budget.size_bytes(), " are taken"));
   }
   max_message_bytes_ = bytes;
+  taken_bytes_ = bytes + kTransportBytes;
   return absl::OkStatus();
 }
 
@@ -203,7 +208,7 @@ void AppendCall::StopWaiting() {
 
 void AppendCall::Leave() {
   StopWaiting();
-  shard_->budget().Return(max_message_bytes_);
+  shard_->budget().Return(taken_bytes_);
   if (table_ == nullptr) return;
   table_->Forget(waiter_);
   table_->CountAppendCall(-1);

@@ -67,9 +67,10 @@ class AppendCall final
   AppendMessage request_ ABSL_GUARDED_BY(mu_);
   proto::AppendReply reply_ ABSL_GUARDED_BY(mu_);  // scratch
   bool preload_ ABSL_GUARDED_BY(mu_) = false;
-  uint64_t max_message_bytes_ ABSL_GUARDED_BY(mu_) = 0;  // taken of the budget
-  std::function<void()> synced_ ABSL_GUARDED_BY(mu_);    // calls Synced(), if there is a call still
-  std::deque<Unsynced> unsynced_ ABSL_GUARDED_BY(mu_);   // oldest first
+  uint64_t max_message_bytes_ ABSL_GUARDED_BY(mu_) = 0;
+  uint64_t taken_bytes_ ABSL_GUARDED_BY(mu_) = 0;       // of the budget
+  std::function<void()> synced_ ABSL_GUARDED_BY(mu_);   // calls Synced(), if there is a call still
+  std::deque<Unsynced> unsynced_ ABSL_GUARDED_BY(mu_);  // oldest first
   uint64_t unsynced_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   Acks acks_ ABSL_GUARDED_BY(mu_);                     // not yet written
   bool opened_ ABSL_GUARDED_BY(mu_) = false;           // the first reply is written

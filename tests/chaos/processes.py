@@ -81,7 +81,10 @@ class Process:
         return killed
 
     def terminate(self):
-        self._process.send_signal(signal.SIGTERM)
+        self.signal(signal.SIGTERM)
+
+    def signal(self, number):
+        self._process.send_signal(number)
 
     def poll(self):
         """Notices an end that nobody asked for: only exit code 0 is not a violation."""

@@ -7,7 +7,8 @@
 //
 // A disk that fails: with $TROUPE_FAULTS_ERROR (EIO or ENOSPC) the calls numbered from
 // $TROUPE_FAULTS_FIRST on, $TROUPE_FAULTS_COUNT of them, return that error.  Calls are counted from
-// 1: open to create, write, fflush, fdatasync, fsync, rename, posix_fallocate, ftruncate, mmap.
+// 1: open to create, write, fwrite, fflush, fdatasync, fsync, rename, posix_fallocate, ftruncate,
+// mmap.
 // With $TROUPE_FAULTS_LOG each is a line "number call path" in that file.
 #include <dirent.h>
 #include <dlfcn.h>
@@ -159,6 +160,15 @@ FILE* fopen(const char* path, const char* mode) {
     }
   }
   return Next<FILE* (*)(const char*, const char*)>("fopen")(path, mode);
+}
+
+size_t fwrite(const void* bytes, size_t size, size_t count, FILE* file) {
+  static const auto next = Next<size_t (*)(const void*, size_t, size_t, FILE*)>("fwrite");
+  if (const int error = Fault("fwrite", PathOf(fileno(file))); error != 0) {
+    errno = error;
+    return 0;
+  }
+  return next(bytes, size, count, file);
 }
 
 int fflush(FILE* file) {

@@ -191,7 +191,7 @@ TEST_F(RefusalTest, AMessageLargerThanItsCallDeclaredIsRefused) {
 }
 
 TEST_F(RefusalTest, AWriterThatDoesNotFitTheBudgetIsRefusedUntilAnotherIsGone) {
-  options_.message_budget_bytes = 512 << 10;  // two calls that declare nothing
+  options_.message_budget_bytes = 768 << 10;  // two calls that declare nothing
   Start();
   auto first = std::make_unique<TestWriter>(port());
   TestWriter second(port());
@@ -199,7 +199,7 @@ TEST_F(RefusalTest, AWriterThatDoesNotFitTheBudgetIsRefusedUntilAnotherIsGone) {
   ASSERT_TRUE(second.Open());
   const grpc::Status status = AppendWith(TestWriter::OpenRequest());
   EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
-  EXPECT_THAT(status.error_message(), HasSubstr("524288 of replay_server.message_budget_bytes"));
+  EXPECT_THAT(status.error_message(), HasSubstr("786432 of replay_server.message_budget_bytes"));
   EXPECT_TRUE(first->Finish().ok());
   grpc::Status again;
   do {  // the writer's end of a call comes a moment before the shard's
