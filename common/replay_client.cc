@@ -15,6 +15,8 @@ namespace {
 constexpr absl::Duration kDescribeTimeout = absl::Seconds(2);
 constexpr absl::Duration kDescribeInterval = absl::Milliseconds(100);
 constexpr int64_t kMaxWindowRows = 65536;
+// A shard sends no more than 1 GiB at once.
+constexpr int64_t kMaxBatchBytes = int64_t{4} << 30;
 
 absl::Status CheckOptions(const ReplayClientOptions& options) {
   if (options.batch_size < 1 || options.batch_size > (1 << 20)) {
@@ -77,6 +79,12 @@ absl::Status ReplayClient::Impl::CheckTable(const proto::TableDescription& found
   if (found.window_length() < 1 || found.window_length() > kMaxWindowRows) {
     return absl::InternalError(absl::StrCat("shard ", options_.shards[shard], " has windows of ",
                                             found.window_length(), " rows"));
+  }
+  if (layout->stride_bytes() > kMaxBatchBytes / (options_.batch_size * found.window_length())) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("shard ", options_.shards[shard], " has windows of ", found.window_length(),
+                     " rows of ", layout->stride_bytes(), " bytes: a batch of ",
+                     options_.batch_size, " of them is larger than ", kMaxBatchBytes, " bytes"));
   }
   if (table->has_layout()) {
     const absl::StatusOr<Layout> other = Layout::FromProto(table->layout());

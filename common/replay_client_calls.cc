@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -125,9 +126,12 @@ void ReplayClient::Impl::Learn(Lane& lane, const proto::SampleReply& reply) {
 
 absl::Status ReplayClient::Impl::CheckReply(const proto::SampleReply& reply, int64_t asked) const {
   const int64_t received = reply.row_ids_size();
-  if (received > asked || reply.probabilities_size() != received ||
-      static_cast<int64_t>(reply.windows().size()) != received * window_bytes_ ||
-      !(reply.mass() >= 0)) {
+  const bool are_numbers =
+      reply.mass() >= 0 && std::isfinite(reply.mass()) &&
+      std::all_of(reply.probabilities().begin(), reply.probabilities().end(),
+                  [](float probability) { return probability >= 0 && std::isfinite(probability); });
+  if (!are_numbers || received > asked || reply.probabilities_size() != received ||
+      static_cast<int64_t>(reply.windows().size()) != received * window_bytes_) {
     return absl::InternalError(
         absl::StrCat("answer of ", reply.windows().size(), " bytes, ", received, " ids, ",
                      reply.probabilities_size(), " probabilities, mass ", reply.mass(),

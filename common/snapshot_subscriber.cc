@@ -4,72 +4,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/channel.h"
-#include "common/crc32c.h"
+#include "common/snapshot_assembler.h"
 #include "common/snapshot_client.h"
 #include "proto/weights.grpc.pb.h"
 
 namespace troupe {
-namespace {
-
-// Puts the chunks of one subscription together, one snapshot after another.
-class Assembler final {
- public:
-  explicit Assembler(const SnapshotClientOptions& options) : options_(options) {}
-
-  // Returns the snapshot that `chunk` completes, nullptr if more is to come.
-  // DATA_LOSS: the bytes cannot be a snapshot of this run; the subscription is of no more use.
-  absl::StatusOr<std::shared_ptr<Snapshot>> Add(const proto::SnapshotChunk& chunk) {
-    if (chunk.has_header()) {
-      if (absl::Status status = Begin(chunk.header()); !status.ok()) return status;
-    }
-    if (snapshot_ == nullptr) return absl::DataLossError("a chunk before any header");
-    if (chunk.data().size() > size_bytes_ - snapshot_->image.size()) {
-      return absl::DataLossError(absl::StrCat("more than the ", size_bytes_,
-                                              " bytes announced for version ", snapshot_->version));
-    }
-    snapshot_->image.append(chunk.data());
-    if (snapshot_->image.size() < size_bytes_) return nullptr;
-    const uint32_t crc32c = Crc32c(0, snapshot_->image.data(), snapshot_->image.size());
-    if (crc32c != snapshot_->crc32c) {
-      return absl::DataLossError(absl::StrCat("digest of version ", snapshot_->version, " is ",
-                                              crc32c, ", announced was ", snapshot_->crc32c));
-    }
-    return std::exchange(snapshot_, nullptr);
-  }
-
- private:
-  absl::Status Begin(const proto::SnapshotHeader& header) {
-    if (snapshot_ != nullptr) {
-      return absl::DataLossError(absl::StrCat("version ", snapshot_->version, " breaks off after ",
-                                              snapshot_->image.size(), " of ", size_bytes_,
-                                              " bytes"));
-    }
-    if (header.run() != options_.run || header.version() == 0) {
-      return absl::DataLossError(absl::StrCat("version ", header.version(), " of run '",
-                                              header.run(), "', expected run '", options_.run,
-                                              "'"));
-    }
-    if (header.size_bytes() < 1 ||
-        header.size_bytes() > static_cast<uint64_t>(options_.max_snapshot_bytes)) {
-      return absl::DataLossError(absl::StrCat("version ", header.version(), " of ",
-                                              header.size_bytes(), " bytes, must be 1 to ",
-                                              options_.max_snapshot_bytes));
-    }
-    size_bytes_ = header.size_bytes();
-    snapshot_ = std::make_shared<Snapshot>();
-    snapshot_->run = header.run();
-    snapshot_->version = header.version();
-    snapshot_->created_unix_ns = header.created_unix_ns();
-    snapshot_->crc32c = header.crc32c();
-    return absl::OkStatus();
-  }
-
-  const SnapshotClientOptions& options_;
-  std::shared_ptr<Snapshot> snapshot_;  // under way; grows as bytes come, not as announced
-  size_t size_bytes_ = 0;
-};
-
-}  // namespace
 
 absl::StatusOr<std::unique_ptr<SnapshotSubscriber>> SnapshotSubscriber::Create(
     SnapshotClientOptions options, int preferred_shard) {
@@ -172,7 +111,7 @@ absl::Status SnapshotSubscriber::SubscribeTo(size_t shard) {
   }
   const auto stub = proto::Weights::NewStub(channels_[shard]);
   const auto reader = stub->Subscribe(&context, request);
-  Assembler assembler(options_);
+  SnapshotAssembler assembler(options_.run, options_.max_snapshot_bytes);
   proto::SnapshotChunk chunk;
   absl::Status fault;
   while (fault.ok() && reader->Read(&chunk)) {

@@ -64,7 +64,7 @@ void RowLog::RecoverBlocks() {
     if (contents.committed.row_count > 0) {
       finals_[block] = contents.finals;
       found.emplace_back(block, contents.committed);
-    } else if (headers_[block].generation != 0) {
+    } else if (contents.damaged || headers_[block].generation != 0) {
       headers_[block].generation = kEvicted;
     }
   }

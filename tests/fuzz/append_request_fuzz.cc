@@ -7,19 +7,12 @@
 #include "replay_server/wire.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/memory_file.h"
+#include "tests/fuzz/requests.h"
 
 namespace troupe {
 namespace {
 
 constexpr uint64_t kSample = 4;  // windows
-
-// In one piece or in two, as a network may deliver it.
-grpc::ByteBuffer Buffer(absl::string_view bytes) {
-  const size_t cut = bytes.size() % 2 == 0 ? 0 : bytes.size() / 2;
-  const grpc::Slice slices[] = {grpc::Slice(bytes.data(), cut),
-                                grpc::Slice(bytes.data() + cut, bytes.size() - cut)};
-  return grpc::ByteBuffer(slices, 2);
-}
 
 void CheckSame(const AppendMessage& ours, const proto::AppendRequest& theirs) {
   Require(ours.has_open() == theirs.has_open(), "another opinion on whether it opens");
@@ -38,26 +31,14 @@ void CheckSame(const AppendMessage& ours, const proto::AppendRequest& theirs) {
 
 TableOptions Options() {
   static const std::string path = OwnPath("table.rows");
-  TableOptions options;
-  options.name = "replay";
+  TableOptions options = SmallTable{"replay", proto::PRIORITIZED}.Options();
   options.path = path;
-  options.capacity_rows = 4 * kRowsPerBlock;
-  options.window.length = 2;
-  options.selector = proto::PRIORITIZED;
   return options;
 }
 
 std::unique_ptr<Table> MakeTable() {
   static Scheduler* const scheduler = new Scheduler;
   return Table::Make(Options(), scheduler).value();
-}
-
-Layout SmallLayout() {
-  proto::Layout layout;
-  proto::Column* column = layout.add_columns();
-  column->set_name("observation");
-  column->set_dtype(proto::FLOAT64);
-  return Layout::FromProto(layout).value();
 }
 
 void CheckSample(Table* table) {
@@ -81,10 +62,10 @@ void CheckSample(Table* table) {
 }
 
 void Store(absl::Span<const RowRunView> runs) {
-  static const Layout layout = SmallLayout();
+  static const Layout layout = OneColumnLayout();
   RemoveMemoryFile(Options().path);
   std::unique_ptr<Table> table = MakeTable();
-  Require(table->Open("run", layout).ok(), "the table does not open");
+  Require(table->Open(kRun, layout).ok(), "the table does not open");
   const auto acks = table->Append(runs, /*newest_version=*/1, /*preload=*/false);
   if (!acks.ok()) {
     Require(absl::IsInvalidArgument(acks.status()) || absl::IsFailedPrecondition(acks.status()),
@@ -113,7 +94,7 @@ void Store(absl::Span<const RowRunView> runs) {
 void TestOne(absl::string_view input) {
   proto::AppendRequest theirs;
   const bool accepted = theirs.ParseFromArray(input.data(), static_cast<int>(input.size()));
-  grpc::ByteBuffer bytes = Buffer(input);
+  grpc::ByteBuffer bytes = InPieces(input);
   AppendMessage ours;
   const absl::Status status = ours.Parse(&bytes);
   Require(status.ok() || absl::IsInvalidArgument(status), status);

@@ -50,6 +50,15 @@ inline std::vector<std::string> Parts(absl::string_view input, size_t max_parts)
   return parts;
 }
 
+// The message at the front of `input`: two bytes of its length, then as much of it as there is.
+// REQUIRES: input->size() >= 2.
+inline absl::string_view TakeMessage(absl::string_view* input) {
+  const size_t size = static_cast<uint8_t>((*input)[0]) + 256 * static_cast<uint8_t>((*input)[1]);
+  const absl::string_view message = input->substr(2, size);
+  input->remove_prefix(2 + message.size());
+  return message;
+}
+
 // The safetensors image that an input stands for: after an 'R' the image itself; otherwise the
 // JSON header up to a zero byte and then the data, with the header's size made to fit, so that a
 // change in the text is not lost on the first check.

@@ -15,31 +15,13 @@
 #include "google/protobuf/descriptor.h"
 #include "proto/config.pb.h"
 #include "proto/experience.pb.h"
-#include "proto/replay.pb.h"
 #include "proto/weights.pb.h"
-#include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/corpus.h"
 
 namespace troupe {
 namespace {
 
 namespace fs = std::filesystem;
-
-const std::string kZero(1, '\0');
-
-class Corpus final {
- public:
-  explicit Corpus(fs::path repository) : repository_(std::move(repository)) {}
-
-  const fs::path& repository() const { return repository_; }
-  void Add(const std::string& target, const std::string& seed, absl::string_view bytes) const {
-    const fs::path folder = repository_ / "tests/fuzz/corpus" / target;
-    fs::create_directories(folder);
-    WriteWhole((folder / seed).string(), bytes);
-  }
-
- private:
-  const fs::path repository_;
-};
 
 // An image as the targets take it: the JSON header, a zero byte, the data.
 std::string Framed(const std::string& image) {
@@ -243,106 +225,14 @@ void AddRowLogs(const Corpus& corpus) {
              absl::StrCat("H\x23\x02\x10", kZero, "\xfd", largest, kZero));
 }
 
-// Rows as append_request_fuzz and calls_fuzz have them: one FLOAT64 column.
-constexpr size_t kRowBytes = 24;
-
-proto::Layout OneColumn() {
-  proto::Layout layout;
-  proto::Column* column = layout.add_columns();
-  column->set_name("observation");
-  column->set_dtype(proto::FLOAT64);
-  return layout;
-}
-
-proto::AppendRequest Rows(std::initializer_list<std::pair<uint64_t, size_t>> runs) {
-  proto::AppendRequest request;
-  for (const auto& [stream, count] : runs) {
-    proto::RowRun* run = request.add_runs();
-    run->set_stream(stream);
-    run->set_rows(std::string(count * kRowBytes, '\0'));
+// What the numbers mean: restore_fuzz.cc.
+void AddRestores(const Corpus& corpus) {
+  for (char shards = 0; shards < 3; ++shards) {
+    corpus.Add("restore", absl::StrCat("into_", shards + 1), std::string(1, shards));
   }
-  return request;
-}
-
-proto::AppendRequest OpenAppend(const std::string& table) {
-  proto::AppendRequest request;
-  request.mutable_open()->set_run("run");
-  request.mutable_open()->set_table(table);
-  *request.mutable_open()->mutable_layout() = OneColumn();
-  request.mutable_open()->add_streams(7);
-  return request;
-}
-
-void AddAppendRequests(const Corpus& corpus) {
-  corpus.Add("append_request", "open", OpenAppend("replay").SerializeAsString());
-  corpus.Add("append_request", "two_streams", Rows({{7, 3}, {8, 2}}).SerializeAsString());
-  corpus.Add("append_request", "blocks", Rows({{7, 70}, {9, 1}, {7, 80}}).SerializeAsString());
-  proto::AppendRequest request = Rows({{7, 2}, {7, 2}});
-  request.mutable_runs(0)->mutable_rows()->at(8) = 1;  // terminated
-  request.mutable_runs(1)->set_first_row(2);
-  corpus.Add("append_request", "two_runs", request.SerializeAsString());
-  request.mutable_runs(1)->set_first_row(~uint64_t{0});
-  corpus.Add("append_request", "far_row", request.SerializeAsString());
-  corpus.Add("append_request", "length_of_4_gib", "\x12\x80\x80\x80\x80\x10");
-}
-
-// The method's number in calls_fuzz.cc, then the messages.
-void AddCall(const Corpus& corpus, const std::string& seed, char method,
-             const std::vector<std::string>& messages) {
-  std::string bytes(1, method);
-  for (const std::string& message : messages) {
-    const auto size = static_cast<uint16_t>(message.size());
-    bytes.append(reinterpret_cast<const char*>(&size), sizeof(size));
-    bytes += message;
-  }
-  corpus.Add("calls", seed, bytes);
-}
-
-void AddReplayCalls(const Corpus& corpus) {
-  for (const char* table : {"replay", "queue", "ranked"}) {
-    AddCall(corpus, absl::StrCat("append_", table), 0,
-            {OpenAppend(table).SerializeAsString(), Rows({{7, 3}, {8, 2}}).SerializeAsString()});
-    proto::SampleRequest open;
-    open.mutable_open()->set_run("run");
-    open.mutable_open()->set_table(table);
-    proto::SampleRequest draw;
-    draw.set_num_windows(2);
-    draw.mutable_priorities()->add_row_ids(64);
-    draw.mutable_priorities()->add_priorities(2);
-    AddCall(corpus, absl::StrCat("sample_", table), 1,
-            {open.SerializeAsString(), draw.SerializeAsString()});
-  }
-  AddCall(corpus, "describe", 2, {""});
-  proto::UpdatePrioritiesRequest update;
-  update.set_run("run");
-  update.set_table("ranked");
-  update.mutable_priorities()->add_row_ids(64);
-  update.mutable_priorities()->add_priorities(3);
-  AddCall(corpus, "update_priorities", 3, {update.SerializeAsString()});
-  proto::FollowRequest follow;
-  follow.set_run("run");
-  follow.set_table("replay");
-  follow.set_next_block(2);
-  follow.add_partial()->set_block(1);
-  AddCall(corpus, "follow", 4, {follow.SerializeAsString()});
-  proto::BackupRequest backup;
-  backup.set_run("run");
-  backup.set_name("copy");
-  AddCall(corpus, "backup", 5, {backup.SerializeAsString()});
-}
-
-void AddWeightsCalls(const Corpus& corpus) {
-  proto::SnapshotChunk chunk;
-  chunk.mutable_header()->set_run("run");
-  chunk.mutable_header()->set_version(1);
-  chunk.mutable_header()->set_size_bytes(5);
-  chunk.mutable_header()->set_crc32c(Crc32c(0, "image", 5));
-  proto::SnapshotChunk rest;
-  rest.set_data("image");
-  AddCall(corpus, "publish", 6, {chunk.SerializeAsString(), rest.SerializeAsString()});
-  proto::SubscribeRequest subscribe;
-  subscribe.set_run("run");
-  AddCall(corpus, "subscribe", 7, {subscribe.SerializeAsString()});
+  // A byte of a block of each, one with its check made to fit.
+  const std::string forged = absl::StrCat("\x20\x05", kZero, kZero, "\x40");
+  corpus.Add("restore", "forged", absl::StrCat("\x01\x06", forged, kZero, forged));
 }
 
 void AddRequests(const Corpus& corpus) {
@@ -369,8 +259,7 @@ int main(int argc, char** argv) {
   troupe::AddLayouts(corpus);
   troupe::AddSnapshots(corpus);
   troupe::AddRowLogs(corpus);
-  troupe::AddAppendRequests(corpus);
-  troupe::AddReplayCalls(corpus);
-  troupe::AddWeightsCalls(corpus);
+  troupe::AddRestores(corpus);
   troupe::AddRequests(corpus);
+  troupe::AddMessages(corpus);
 }

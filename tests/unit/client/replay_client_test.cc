@@ -130,6 +130,16 @@ TEST_F(ReplayClientTest, LayoutsThatDifferAreRefused) {
   EXPECT_THAT(table.status().message(), HasSubstr("reward"));
 }
 
+TEST_F(ReplayClientTest, BatchesThatNoMachineCanHoldAreRefused) {
+  Script(first_, [](FakeShardState& s) LOCKED {
+    s.layout.mutable_columns(0)->add_shape(1 << 24);  // 128 MiB a row
+  });
+  Create();
+  const absl::Status status = client_->WaitForTable(Soon()).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(status.message(), HasSubstr("a batch of 64"));
+}
+
 TEST_F(ReplayClientTest, BatchesComeFromAllShardsByMass) {
   Start();
   const int64_t from_second = CountFrom(1, 200);
@@ -185,6 +195,13 @@ TEST_F(ReplayClientTest, AnAnswerOfTheWrongSizeBreaksTheSessionOnly) {
   Start();
   for (int i = 0; i < 20; ++i) Next();
   EXPECT_GE(client_->stats().reconnects, 1);
+}
+
+TEST_F(ReplayClientTest, AMassThatIsNoNumberBreaksTheSession) {
+  Script(first_,
+         [](FakeShardState& s) LOCKED { s.mass = std::numeric_limits<double>::infinity(); });
+  Start();
+  EXPECT_EQ(CountFrom(0, 4), 0);
 }
 
 TEST_F(ReplayClientTest, TheRateLimitHoldsOverTheUnion) {

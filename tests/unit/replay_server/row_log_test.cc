@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstddef>
 #include <deque>
 #include <filesystem>
 #include <fstream>
@@ -99,6 +100,16 @@ TEST_F(RowLogTest, RowIdsAreNeverUsedTwice) {
     log = RecoverLog(path_);
     if (first == 320) AppendRows(log.get(), 1, Rows(1, 320, 64));
   }
+}
+
+TEST_F(RowLogTest, DamageToABlockWithoutRowsIsCountedOnce) {
+  MakeLog(path_, 2);
+  std::string bytes = ReadFile(path_);
+  const LogGeometry geometry = *ComputeGeometry(TestMetadata(2));
+  bytes[geometry.headers_offset + offsetof(BlockHeader, slots) + offsetof(CommitSlot, check)] ^= 1;
+  WriteFile(path_, bytes);
+  EXPECT_EQ(RecoverLog(path_)->corrupt_blocks(), 1);
+  EXPECT_EQ(RecoverLog(path_)->corrupt_blocks(), 0);
 }
 
 TEST_F(RowLogTest, ADiskTooSmallIsAnErrorWithTheNumbers) {
