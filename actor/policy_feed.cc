@@ -17,8 +17,8 @@ absl::Status CheckFits(const PolicyMetadata& policy, const EnvSpec& spec) {
   return absl::FailedPreconditionError(absl::StrCat(
       "the policy of run '", policy.run, "' maps ", policy.observation_size, " observations to ",
       policy.action_size, " actions of [", absl::StrJoin(policy.num_choices, ","),
-      "] choices, but ", spec.id, " has ", spec.observation_size, ", ", spec.action_size,
-      " and [", absl::StrJoin(spec.num_choices, ","), "]"));
+      "] choices, but ", spec.id, " has ", spec.observation_size, ", ", spec.action_size, " and [",
+      absl::StrJoin(spec.num_choices, ","), "]"));
 }
 
 }  // namespace
@@ -74,14 +74,14 @@ std::unique_ptr<Policy> PolicyFeed::Take() {
   return std::move(newest_);
 }
 
-absl::StatusOr<std::unique_ptr<Policy>> PolicyFeed::WaitAndTake() {
+absl::StatusOr<std::unique_ptr<Policy>> PolicyFeed::WaitAndTake(absl::Duration timeout) {
   absl::MutexLock lock(&mu_);
   auto ready = [this] {
     mu_.AssertReaderHeld();
     return newest_ != nullptr || ended_;
   };
-  mu_.Await(absl::Condition(&ready));
-  if (newest_ != nullptr) return std::move(newest_);
+  const bool in_time = mu_.AwaitWithTimeout(absl::Condition(&ready), timeout);
+  if (newest_ != nullptr || !in_time) return std::move(newest_);
   if (!status_.ok()) return status_;
   return absl::CancelledError("stopped while waiting for a policy");
 }

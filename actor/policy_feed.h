@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "actor/env.h"
 #include "common/policy.h"
 #include "common/snapshot_client.h"
@@ -30,7 +31,12 @@ class PolicyFeed final {
   std::unique_ptr<Policy> Take() ABSL_LOCKS_EXCLUDED(mu_);
   // Waits for one.  CANCELLED after Stop; FAILED_PRECONDITION if a snapshot does not fit the
   // environment or the shards refuse this run.
-  absl::StatusOr<std::unique_ptr<Policy>> WaitAndTake() ABSL_LOCKS_EXCLUDED(mu_);
+  absl::StatusOr<std::unique_ptr<Policy>> WaitAndTake() ABSL_LOCKS_EXCLUDED(mu_) {
+    return WaitAndTake(absl::InfiniteDuration());
+  }
+  // The same; nullptr if none came within `timeout`.
+  absl::StatusOr<std::unique_ptr<Policy>> WaitAndTake(absl::Duration timeout)
+      ABSL_LOCKS_EXCLUDED(mu_);
 
   // Has the learner's last snapshot come?
   bool run_is_over() const ABSL_LOCKS_EXCLUDED(mu_);

@@ -10,6 +10,9 @@
 namespace troupe {
 namespace {
 
+// How often an actor that waits for a policy looks whether more unrolls of the last are wanted.
+constexpr absl::Duration kBetweenLooks = absl::Milliseconds(5);
+
 bool AllFinite(absl::Span<const float> values) {
   float sum = 0;  // of zeros; an infinity or NaN times 0 is NaN
   for (const float value : values) sum += value * 0.0f;
@@ -80,11 +83,18 @@ absl::Status Rollout::ChangePolicy() {
 
 absl::Status Rollout::AwaitNextPolicy() {
   if (absl::Status sent = writer_.SendNow(); !sent.ok()) return sent;
-  absl::StatusOr<std::unique_ptr<Policy>> next = feed_.WaitAndTake();
-  if (!next.ok()) return next.status();
+  const uint64_t version = policy_->metadata().version;
+  const int64_t heard = writer_.UnrollRequests(version);
+  std::unique_ptr<Policy> next;
+  while (next == nullptr && writer_.UnrollRequests(version) == heard) {
+    absl::StatusOr<std::unique_ptr<Policy>> newer = feed_.WaitAndTake(kBetweenLooks);
+    if (!newer.ok()) return newer.status();
+    if (absl::Status status = writer_.status(); !status.ok()) return status;
+    next = *std::move(newer);
+  }
   std::fill(active_.begin(), active_.end(), 1);
   num_active_ = num_envs_;
-  return GoOnWith(*std::move(next));
+  return next == nullptr ? absl::OkStatus() : GoOnWith(std::move(next));
 }
 
 absl::Status Rollout::GoOnWith(std::unique_ptr<Policy> policy) {

@@ -33,7 +33,8 @@ struct RolloutMetrics {
 struct UnrollRule {
   // Rows of a window but the last; 0: rows are not cut.
   int64_t length = 0;
-  // Every environment makes one unroll with one policy, and then waits for the next.
+  // Every environment makes one unroll with one policy, and then waits for the next, or until the
+  // learner asks for more of this one.
   bool synchronous = false;
 };
 

@@ -187,6 +187,11 @@ absl::Status RowWriter::Impl::Flush(absl::Time deadline) {
   return absl::DeadlineExceededError(absl::StrCat("rows are not flushed", missing));
 }
 
+int64_t RowWriter::Impl::UnrollRequests(uint64_t version) const {
+  absl::MutexLock lock(&mu_);
+  return unrolls_wanted_of_ == version ? unroll_requests_ : 0;
+}
+
 absl::Status RowWriter::Impl::status() const {
   absl::MutexLock lock(&mu_);
   return permanent_;
@@ -251,6 +256,7 @@ absl::StatusOr<uint64_t> RowWriter::Append(int64_t env,
 }
 absl::Status RowWriter::SendNow() { return impl_->SendNow(); }
 absl::Status RowWriter::Flush(absl::Time deadline) { return impl_->Flush(deadline); }
+int64_t RowWriter::UnrollRequests(uint64_t version) const { return impl_->UnrollRequests(version); }
 absl::Status RowWriter::status() const { return impl_->status(); }
 RowWriterStats RowWriter::stats() const { return impl_->stats(); }
 std::vector<RowStream> RowWriter::streams() const { return impl_->streams(); }

@@ -89,6 +89,9 @@ class RowWriter final {
   // and where.
   absl::Status Flush(absl::Time deadline);
 
+  // How often a learner has asked for another unroll by policy `version`.
+  int64_t UnrollRequests(uint64_t version) const;
+
   // OK, or the permanent error of a shard.
   absl::Status status() const;
   RowWriterStats stats() const;

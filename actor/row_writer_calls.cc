@@ -99,6 +99,10 @@ void RowWriter::Impl::OnReply(size_t shard, const proto::AppendReply& reply) {
     lane.call->Cancel();
     return;
   }
+  if (const uint64_t version = reply.unrolls_wanted_of(); version != 0 && shard == current_) {
+    unroll_requests_ = version == unrolls_wanted_of_ ? unroll_requests_ + 1 : 1;
+    unrolls_wanted_of_ = version;
+  }
   // Rows made before the older ones are in would only stand in a queue and grow old.
   if (reply.held_back() || lane.rows.empty()) lane.held_back = reply.held_back();
   Send(lane);

@@ -31,6 +31,7 @@ class RowWriter::Impl final {
       ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status SendNow() ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status Flush(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mu_);
+  int64_t UnrollRequests(uint64_t version) const ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status status() const ABSL_LOCKS_EXCLUDED(mu_);
   RowWriterStats stats() const ABSL_LOCKS_EXCLUDED(mu_);
   std::vector<RowStream> streams() const ABSL_LOCKS_EXCLUDED(mu_);
@@ -111,6 +112,8 @@ class RowWriter::Impl final {
   absl::Status permanent_ ABSL_GUARDED_BY(mu_);
   bool stopped_ ABSL_GUARDED_BY(mu_) = false;
   RowWriterStats stats_ ABSL_GUARDED_BY(mu_);
+  uint64_t unrolls_wanted_of_ ABSL_GUARDED_BY(mu_) = 0;  // version of the last request; 0: none
+  int64_t unroll_requests_ ABSL_GUARDED_BY(mu_) = 0;     // for that version
 
   std::thread timers_;  // last, so that it sees the rest constructed
 };

@@ -13,6 +13,7 @@ namespace troupe {
 namespace {
 
 constexpr absl::Duration kDescribeTimeout = absl::Seconds(2);
+constexpr absl::Duration kRequestUnrollsTimeout = absl::Milliseconds(200);
 constexpr absl::Duration kDescribeInterval = absl::Milliseconds(100);
 constexpr int64_t kMaxWindowRows = 65536;
 // A shard sends no more than 1 GiB at once.
@@ -317,6 +318,22 @@ std::string ReplayClient::Impl::WaitsFor() const {
   return text;
 }
 
+int64_t ReplayClient::Impl::RequestUnrolls(uint64_t version) const {
+  proto::RequestUnrollsRequest request;
+  request.set_run(options_.run);
+  request.set_table(options_.table);
+  request.set_policy_version(version);
+  int64_t writers = 0;
+  for (const auto& channel : channels_) {
+    grpc::ClientContext context;
+    context.set_deadline(absl::ToChronoTime(absl::Now() + kRequestUnrollsTimeout));
+    proto::RequestUnrollsReply reply;
+    const auto stub = proto::Replay::NewStub(channel);
+    if (stub->RequestUnrolls(&context, request, &reply).ok()) writers += reply.writers();
+  }
+  return writers;
+}
+
 ReplayCounts ReplayClient::Impl::counts() const {
   absl::MutexLock lock(&mu_);
   return Sum();
@@ -354,6 +371,7 @@ absl::Status ReplayClient::UpdatePriorities(absl::Span<const int32_t> shards,
                                             absl::Span<const float> priorities) {
   return impl_->UpdatePriorities(shards, row_ids, priorities);
 }
+int64_t ReplayClient::RequestUnrolls(uint64_t version) { return impl_->RequestUnrolls(version); }
 ReplayCounts ReplayClient::counts() const { return impl_->counts(); }
 ReplayClientStats ReplayClient::stats() const { return impl_->stats(); }
 void ReplayClient::Stop() { impl_->Stop(); }

@@ -90,6 +90,11 @@ class ReplayClient final {
                                 absl::Span<const uint64_t> row_ids,
                                 absl::Span<const float> priorities);
 
+  // For an on-policy learner that lacks windows of policy `version` while no rows come: asks the
+  // writers that wait for the next policy for another unroll.  Shards that do not answer within a
+  // short time are left out.  Returns the number of writers that were told.
+  int64_t RequestUnrolls(uint64_t version);
+
   ReplayCounts counts() const;
   ReplayClientStats stats() const;
 

@@ -33,6 +33,7 @@ class ReplayClient::Impl final {
   absl::Status UpdatePriorities(absl::Span<const int32_t> shards,
                                 absl::Span<const uint64_t> row_ids,
                                 absl::Span<const float> priorities) ABSL_LOCKS_EXCLUDED(mu_);
+  int64_t RequestUnrolls(uint64_t version) const ABSL_LOCKS_EXCLUDED(mu_);
   ReplayCounts counts() const ABSL_LOCKS_EXCLUDED(mu_);
   ReplayClientStats stats() const ABSL_LOCKS_EXCLUDED(mu_);
   void Stop() ABSL_LOCKS_EXCLUDED(mu_);

@@ -52,6 +52,8 @@ absl::StatusOr<ReplayClientOptions> ReplayOptions(const proto::Config& config) {
                         .samples_per_insert = limiter.samples_per_insert(),
                         .slack = limiter.slack()};
   options.seed = config.seed();
+  // It sees within this time that rows no longer come.
+  if (learner.has_ppo()) options.request_timeout = absl::Milliseconds(200);
   return options;
 }
 

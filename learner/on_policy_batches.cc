@@ -5,9 +5,14 @@
 #include <utility>
 
 #include "common/layout.h"
+#include "spdlog/spdlog.h"
 
 namespace troupe {
 namespace {
+
+constexpr absl::Duration kBetweenLooks = absl::Milliseconds(50);
+// The counts of the shards are this much older at most, twice.
+constexpr absl::Duration kStall = absl::Milliseconds(500);
 
 bool IsTooOld(const PolicyVersion& row, const PolicyVersion& newest, int64_t max_lag) {
   if (row.epoch != newest.epoch || row.counter > newest.counter) return true;
@@ -36,6 +41,33 @@ int64_t OnPolicyBatches::StepsIfTooOld(const WindowBatch& window,
   return too_old ? steps : 0;
 }
 
+absl::StatusOr<WindowBatch> OnPolicyBatches::NextWindow(const PolicyVersion& version,
+                                                        absl::Time deadline) {
+  while (true) {
+    absl::StatusOr<WindowBatch> window =
+        replay_.NextBatch(std::min(deadline, absl::Now() + kBetweenLooks));
+    if (window.ok() || !absl::IsDeadlineExceeded(window.status())) return window;
+    if (options_.max_policy_lag == 0) NoteStall(version);
+    if (absl::Now() >= deadline) return window;
+  }
+}
+
+void OnPolicyBatches::NoteStall(const PolicyVersion& version) {
+  const uint64_t steps = replay_.counts().env_steps;
+  const absl::Time now = absl::Now();
+  if (steps != flowing_steps_ || flowing_since_ == absl::InfinitePast()) {
+    flowing_steps_ = steps;
+    flowing_since_ = now;
+  }
+  if (now - flowing_since_ < kStall) return;
+  flowing_since_ = now;  // until the next request
+  if (round_windows_ == 0) round_windows_ = num_gathered_;
+  const int64_t writers = replay_.RequestUnrolls(version.Packed());
+  if (writers == 0 || num_gathered_ == 0) return;
+  spdlog::info("no rows come, and the batch has {} of {} windows: asked {} writers for more",
+               num_gathered_, options_.batch_windows, writers);
+}
+
 absl::StatusOr<WindowBatch> OnPolicyBatches::Next(const PolicyVersion& version,
                                                   absl::Time deadline) {
   // Windows gathered for another version may be too old by now; a learner asks for one version
@@ -44,14 +76,21 @@ absl::StatusOr<WindowBatch> OnPolicyBatches::Next(const PolicyVersion& version,
   gathered_for_ = version.Packed();
   if (!gathered_.has_value()) gathered_ = pool_->Take();
   while (num_gathered_ < options_.batch_windows) {
-    const absl::StatusOr<WindowBatch> window = replay_.NextBatch(deadline);
+    const absl::StatusOr<WindowBatch> window = NextWindow(version, deadline);
     if (!window.ok()) return window.status();
     const int64_t too_old = StepsIfTooOld(*window, version);
     steps_too_old_ += too_old;
-    if (too_old > 0) continue;
+    if (too_old > 0) {
+      round_windows_ = 0;  // there are more environments than was thought
+      continue;
+    }
     std::memcpy(gathered_->buffer->data + num_gathered_ * gathered_->window_bytes(), window->data(),
                 window->window_bytes());
     ++num_gathered_;
+    const bool round_ends = round_windows_ > 0 && num_gathered_ % round_windows_ == 0;
+    if (round_ends && num_gathered_ < options_.batch_windows) {
+      replay_.RequestUnrolls(version.Packed());
+    }
   }
   num_gathered_ = 0;
   WindowBatch batch = *std::move(gathered_);

@@ -11,7 +11,11 @@ namespace troupe {
 
 // Batches of windows that are drawn one by one, in the order in which the shards completed them,
 // and whose rows are all recent enough.  With max_policy_lag = 0 every row of a batch was drawn
-// with the learner's newest policy.  Not thread-safe.
+// with the learner's newest policy.
+//
+// Where every actor makes one unroll and waits for the next policy, a batch that lacks windows
+// would never be full once a writer has died, or with fewer environments than windows: when no rows
+// come for a while, the others are asked for more.  Not thread-safe.
 class OnPolicyBatches final : public BatchSource {
  public:
   struct Options {
@@ -28,6 +32,9 @@ class OnPolicyBatches final : public BatchSource {
   int64_t steps_too_old() const override { return steps_too_old_; }
 
  private:
+  // The next window, or DEADLINE_EXCEEDED; meanwhile asks for more unrolls if no rows come.
+  absl::StatusOr<WindowBatch> NextWindow(const PolicyVersion& version, absl::Time deadline);
+  void NoteStall(const PolicyVersion& version);
   // Steps of `window` if one of them is too old, else 0.
   int64_t StepsIfTooOld(const WindowBatch& window, const PolicyVersion& version) const;
 
@@ -38,6 +45,12 @@ class OnPolicyBatches final : public BatchSource {
   int64_t num_gathered_ = 0;             // windows of it
   uint64_t gathered_for_ = 0;            // version that the learner had
   int64_t steps_too_old_ = 0;
+  // Rows are flowing: environment steps when they were last seen to grow, and when.
+  uint64_t flowing_steps_ = 0;
+  absl::Time flowing_since_ = absl::InfinitePast();
+  // Windows that came, when a batch stalled, from environments that each made one; 0: not known, or
+  // enough for a batch.
+  int64_t round_windows_ = 0;
 };
 
 }  // namespace troupe

@@ -142,8 +142,7 @@ absl::Status Trainer::DoWhatIsDue(int64_t before) {
   const proto::Learner& learner = config_.learner();
   absl::Status status;
   // First, for actors may wait for it; the last one goes out with the end of the run.
-  if (!Complete() &&
-      (on_policy_ || IsDue(before, updates, learner.publish_interval_updates()))) {
+  if (!Complete() && (on_policy_ || IsDue(before, updates, learner.publish_interval_updates()))) {
     status = Publish(/*final_one=*/false);
   }
   if (status.ok() && IsDue(before, updates, learner.log_interval_updates())) {

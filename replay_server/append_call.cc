@@ -150,12 +150,21 @@ void AppendCall::Wake() {
   WriteNext();
 }
 
+bool AppendCall::RequestUnrolls(const Table* table, uint64_t policy_version) {
+  absl::MutexLock lock(&mu_);
+  if (table_ != table || ending_.has_value()) return false;
+  unrolls_wanted_of_ = policy_version;
+  WriteNext();
+  return true;
+}
+
 void AppendCall::Write() {
   reply_.Clear();
   if (!opened_) reply_.set_window_bytes(shard_->options().append_window_bytes);
   opened_ = true;
   reply_.set_held_back(held_back_);
   told_to_wait_ = held_back_;
+  reply_.set_unrolls_wanted_of(std::exchange(unrolls_wanted_of_, 0));
   for (const auto& [stream, held_rows] : acks_) {
     proto::StreamAck* ack = reply_.add_acks();
     ack->set_stream(stream);
@@ -171,7 +180,8 @@ void AppendCall::WriteNext() {
   if (writing_ || finished_) return;
   const bool must_sync_first = !opened_ && !unsynced_.empty();
   const bool is_news = table_ != nullptr && !must_sync_first &&
-                       (!opened_ || (held_back_ != told_to_wait_ && !ending_.has_value()));
+                       (!opened_ || (!ending_.has_value() &&
+                                     (held_back_ != told_to_wait_ || unrolls_wanted_of_ != 0)));
   if (!acks_.empty() || is_news) {
     Write();
   } else if (ending_.has_value() && unsynced_.empty()) {

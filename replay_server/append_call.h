@@ -29,6 +29,8 @@ class AppendCall final
 
   void OnReadDone(bool ok) override ABSL_LOCKS_EXCLUDED(mu_);
   void OnWriteDone(bool ok) override ABSL_LOCKS_EXCLUDED(mu_);
+  bool RequestUnrolls(const Table* table, uint64_t policy_version) override
+      ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
   explicit AppendCall(Shard* shard) : StreamCall(shard) {}
@@ -79,6 +81,7 @@ class AppendCall final
   Scheduler::TimerId timer_ ABSL_GUARDED_BY(mu_) = 0;  // if it is not its turn
   bool held_back_ ABSL_GUARDED_BY(mu_) = false;
   bool told_to_wait_ ABSL_GUARDED_BY(mu_) = false;
+  uint64_t unrolls_wanted_of_ ABSL_GUARDED_BY(mu_) = 0;  // to be told; 0: nothing
 };
 
 }  // namespace troupe

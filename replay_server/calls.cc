@@ -29,16 +29,31 @@ void CallRegistry::Remove(const Call* call) {
   calls_.erase(call);
 }
 
+std::vector<std::shared_ptr<Call>> CallRegistry::UnderWay() {
+  std::vector<std::shared_ptr<Call>> calls;
+  for (const auto& [raw, weak] : calls_) {
+    if (std::shared_ptr<Call> call = weak.lock()) calls.push_back(std::move(call));
+  }
+  return calls;
+}
+
 void CallRegistry::DrainAll() {
   std::vector<std::shared_ptr<Call>> calls;
   {
     absl::MutexLock lock(&mu_);
     draining_ = true;
-    for (const auto& [raw, weak] : calls_) {
-      if (std::shared_ptr<Call> call = weak.lock()) calls.push_back(std::move(call));
-    }
+    calls = UnderWay();
   }
   for (const std::shared_ptr<Call>& call : calls) call->Drain();
+}
+
+void CallRegistry::ForEach(absl::FunctionRef<void(Call&)> visit) {
+  std::vector<std::shared_ptr<Call>> calls;
+  {
+    absl::MutexLock lock(&mu_);
+    calls = UnderWay();
+  }
+  for (const std::shared_ptr<Call>& call : calls) visit(*call);
 }
 
 bool CallRegistry::AwaitNone(absl::Duration timeout) {

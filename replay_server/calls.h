@@ -1,10 +1,13 @@
 #ifndef TROUPE_REPLAY_SERVER_CALLS_H_
 #define TROUPE_REPLAY_SERVER_CALLS_H_
 
+#include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
@@ -12,12 +15,17 @@
 
 namespace troupe {
 
+class Table;
+
 // A streaming call under way.
 class Call {
  public:
   virtual ~Call() = default;
   // Ends the call with UNAVAILABLE once what it has begun to send is sent.  Thread-safe.
   virtual void Drain() = 0;
+  // A learner wants more unrolls by this policy version.  True: the call's writer to `table` is
+  // told.  Thread-safe.
+  virtual bool RequestUnrolls(const Table* table, uint64_t policy_version) { return false; }
 };
 
 // All streaming calls of a shard, at most so many.  Thread-safe.
@@ -30,10 +38,14 @@ class CallRegistry final {
   void Remove(const Call* call) ABSL_LOCKS_EXCLUDED(mu_);
   // Drains every call and refuses new ones from now on.
   void DrainAll() ABSL_LOCKS_EXCLUDED(mu_);
+  // Calls `visit` with each call that is under way now, without the registry's lock.
+  void ForEach(absl::FunctionRef<void(Call&)> visit) ABSL_LOCKS_EXCLUDED(mu_);
   // True once no call is left; false after `timeout`.
   bool AwaitNone(absl::Duration timeout) ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
+  std::vector<std::shared_ptr<Call>> UnderWay() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
   const int max_calls_;
   absl::Mutex mu_;
   bool draining_ ABSL_GUARDED_BY(mu_) = false;

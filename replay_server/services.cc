@@ -44,6 +44,24 @@ grpc::ServerUnaryReactor* ReplayService::UpdatePriorities(
   return reactor;
 }
 
+grpc::ServerUnaryReactor* ReplayService::RequestUnrolls(grpc::CallbackServerContext* context,
+                                                        const proto::RequestUnrollsRequest* request,
+                                                        proto::RequestUnrollsReply* reply) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(ToGrpc([&] {
+    if (absl::Status status = shard_->CheckServing(); !status.ok()) return status;
+    if (absl::Status status = shard_->CheckRun(request->run()); !status.ok()) return status;
+    const absl::StatusOr<Table*> table = shard_->FindTable(request->table());
+    if (!table.ok()) return table.status();
+    uint32_t writers = 0;
+    shard_->calls().ForEach(
+        [&](Call& call) { writers += call.RequestUnrolls(*table, request->policy_version()); });
+    reply->set_writers(writers);
+    return absl::OkStatus();
+  }()));
+  return reactor;
+}
+
 grpc::ServerUnaryReactor* ReplayService::Backup(grpc::CallbackServerContext* context,
                                                 const proto::BackupRequest* request,
                                                 proto::BackupReply* reply) {

@@ -12,8 +12,9 @@ class ReplayService final
     : public proto::Replay::WithRawCallbackMethod_Append<
           proto::Replay::WithRawCallbackMethod_Sample<proto::Replay::WithRawCallbackMethod_Follow<
               proto::Replay::WithCallbackMethod_UpdatePriorities<
-                  proto::Replay::WithCallbackMethod_Backup<
-                      proto::Replay::WithCallbackMethod_Describe<proto::Replay::Service>>>>>> {
+                  proto::Replay::WithCallbackMethod_RequestUnrolls<
+                      proto::Replay::WithCallbackMethod_Backup<
+                          proto::Replay::WithCallbackMethod_Describe<proto::Replay::Service>>>>>>> {
  public:
   explicit ReplayService(Shard* shard) : shard_(shard) {}
 
@@ -26,6 +27,9 @@ class ReplayService final
   grpc::ServerUnaryReactor* UpdatePriorities(grpc::CallbackServerContext* context,
                                              const proto::UpdatePrioritiesRequest* request,
                                              proto::UpdatePrioritiesReply* reply) override;
+  grpc::ServerUnaryReactor* RequestUnrolls(grpc::CallbackServerContext* context,
+                                           const proto::RequestUnrollsRequest* request,
+                                           proto::RequestUnrollsReply* reply) override;
   grpc::ServerUnaryReactor* Backup(grpc::CallbackServerContext* context,
                                    const proto::BackupRequest* request,
                                    proto::BackupReply* reply) override;
