@@ -201,7 +201,7 @@ TEST_F(AppendSampleTest, ALongPollEndsWithTheNextInsert) {
   ASSERT_TRUE(writer.AwaitHeld(1, 20));
   TestSampler sampler(port);
   ASSERT_TRUE(sampler.Open());
-  ASSERT_TRUE(sampler.Ask(0, 60000, /*inserted_above=*/19));
+  ASSERT_TRUE(sampler.Ask(0, 60000, /*inserted_above=*/19, 0, 0, /*lacks_windows=*/30));
   EXPECT_THAT(AwaitWaiting(port, /*writers=*/false), HasSubstr("more than 19 windows"));
   ASSERT_TRUE(writer.WriteRows(1, 20, 1));
   proto::SampleReply reply;

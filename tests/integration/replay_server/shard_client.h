@@ -100,13 +100,14 @@ class TestSampler final {
     return call_->Write(request);
   }
   bool Ask(uint32_t num_windows, uint32_t timeout_ms, uint64_t inserted_above = 0,
-           uint64_t others_inserted = 0, uint64_t others_sampled = 0) {
+           uint64_t others_inserted = 0, uint64_t others_sampled = 0, uint32_t lacks_windows = 0) {
     proto::SampleRequest request;
     request.set_num_windows(num_windows);
     request.set_timeout_ms(timeout_ms);
     request.set_inserted_above(inserted_above);
     request.set_others_inserted(others_inserted);
     request.set_others_sampled(others_sampled);
+    request.set_lacks_windows(lacks_windows);
     return call_->Write(request);
   }
   bool Read(proto::SampleReply* reply) { return call_->Read(reply); }
