@@ -11,8 +11,6 @@ namespace troupe {
 namespace {
 
 constexpr absl::Duration kBetweenLooks = absl::Milliseconds(50);
-// The counts of the shards are this much older at most, twice.
-constexpr absl::Duration kStall = absl::Milliseconds(500);
 
 bool IsTooOld(const PolicyVersion& row, const PolicyVersion& newest, int64_t max_lag) {
   if (row.epoch != newest.epoch || row.counter > newest.counter) return true;
@@ -59,7 +57,7 @@ void OnPolicyBatches::NoteStall(const PolicyVersion& version) {
     flowing_steps_ = steps;
     flowing_since_ = now;
   }
-  if (now - flowing_since_ < kStall) return;
+  if (now - flowing_since_ < options_.stall) return;
   flowing_since_ = now;  // until the next request
   if (round_windows_ == 0) round_windows_ = num_gathered_;
   const int64_t writers = replay_.RequestUnrolls(version.Packed());
@@ -81,6 +79,12 @@ absl::StatusOr<WindowBatch> OnPolicyBatches::Next(const PolicyVersion& version,
     const int64_t too_old = StepsIfTooOld(*window, version);
     steps_too_old_ += too_old;
     if (too_old > 0) {
+      if (steps_too_old_ == too_old) {
+        spdlog::warn(
+            "a window of {} steps by an older policy is left out; if that goes on, there "
+            "are more environments than batch_windows {}",
+            too_old, options_.batch_windows);
+      }
       round_windows_ = 0;  // there are more environments than was thought
       continue;
     }

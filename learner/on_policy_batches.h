@@ -23,6 +23,9 @@ class OnPolicyBatches final : public BatchSource {
     int64_t window_length = 2;  // rows
     int64_t stride_bytes = 0;
     int64_t max_policy_lag = 0;  // versions
+    // Without rows for so long, a batch stalls.  Above twice the replay client's request_timeout,
+    // for so old its counts may be.
+    absl::Duration stall = absl::Milliseconds(500);
   };
 
   // `replay` draws one window at a time, and outlives this.

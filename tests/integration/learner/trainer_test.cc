@@ -53,19 +53,22 @@ struct Learner {
                                                   table.rate_limiter().samples_per_insert(),
                                                   table.rate_limiter().slack()}})
                  .value();
+    batches = std::make_unique<SampledBatches>(*replay);
     publisher = SnapshotPublisher::Create({.shards = shards, .run = config.run()}).value();
     const TableInfo info = replay->WaitForTable(absl::InfiniteFuture()).value();
     algorithm = MakeAlgorithm(config, info.layout).value();
     state = Resume(checkpoints, config.run(), info.max_epoch, *algorithm).value();
     log = ProgressLog::Create(run_dir, metrics).value();
     trainer = std::make_unique<Trainer>(
-        config, Trainer::Parts{*replay, *publisher, *algorithm, checkpoints, *log, stop}, state);
+        config, Trainer::Parts{*replay, *batches, *publisher, *algorithm, checkpoints, *log, stop},
+        state);
   }
 
   CheckpointDirectory checkpoints;
   Metrics metrics;
   StopToken stop;
   std::unique_ptr<ReplayClient> replay;
+  std::unique_ptr<BatchSource> batches;
   std::unique_ptr<SnapshotPublisher> publisher;
   std::unique_ptr<Algorithm> algorithm;
   RunState state;
