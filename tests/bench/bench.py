@@ -14,7 +14,7 @@ import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-PEERS = {"peers": ["envpool==1.2.5"], "peers-sb3": ["stable-baselines3==2.9.2"],
+PEERS = {"peers": ["envpool==1.2.5"], "peers-sb3": ["stable-baselines3==2.9.2", "mujoco==3.17.0"],
          "peers-replay": (HERE / "replay" / "requirements.txt").read_text().split()}
 
 
@@ -44,6 +44,8 @@ def benchmarks(tests, out):
         yield [sys.executable, str(HERE / "learner" / "learner_peers.py"),
                "--bench", str(tests / "learner_bench"), "--peers_python", sb3,
                "--obs", str(obs), "--act", str(act)]
+    yield [sys.executable, str(HERE / "system" / "ppo_bench.py"), "--build_dir",
+           str(tests.parent), "--peers_python", sb3]
 
 
 def run(command, environment, lines):
