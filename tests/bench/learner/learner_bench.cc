@@ -1,5 +1,7 @@
-// SAC updates per second from packed windows in memory, as a line of bench.jsonl.
-//   learner_bench [--device cpu] [--obs 17] [--act 6] [--batch 256] [--threads 1] [--seconds 5]
+// SAC updates, or PPO minibatches, per second from packed windows in memory, as a line of
+// bench.jsonl.
+//   learner_bench [--algorithm sac|ppo] [--device cpu] [--obs 17] [--act 6] [--batch 256]
+//                 [--threads 1] [--seconds 5]
 // OPENBLAS_NUM_THREADS=1 must be set, as it is for the learner.
 #include <malloc.h>
 
@@ -21,10 +23,11 @@
 #include "learner/make_algorithm.h"
 #include "tests/bench/bench_line.h"
 
+ABSL_FLAG(std::string, algorithm, "sac", "sac or ppo");
 ABSL_FLAG(std::string, device, "cpu", "cpu or cuda");
 ABSL_FLAG(int, obs, 17, "elements of an observation");
 ABSL_FLAG(int, act, 6, "elements of an action");
-ABSL_FLAG(int, batch, 256, "windows of a batch");
+ABSL_FLAG(int, batch, 256, "windows of a batch, or steps of a minibatch");
 ABSL_FLAG(int, threads, 1, "threads inside one update");
 ABSL_FLAG(double, seconds, 5, "how long to measure, after a fifth of it to warm up");
 
@@ -32,6 +35,10 @@ namespace troupe {
 namespace {
 
 constexpr int kBatches = 64;
+// PPO: a batch of the lecture's size.
+constexpr int kUnrolls = 8, kUnrollLength = 256;
+
+bool IsPpo() { return absl::GetFlag(FLAGS_algorithm) == "ppo"; }
 
 proto::Layout MakeLayout() {
   proto::Layout layout;
@@ -50,20 +57,23 @@ proto::Layout MakeLayout() {
   column = layout.add_columns();
   column->set_name("reward");
   column->set_dtype(proto::FLOAT32);
+  column = layout.add_columns();
+  column->set_name("log_prob");
+  column->set_dtype(proto::FLOAT32);
   return layout;
 }
 
 // Batches whose every column is uniform in (-1, 1).
 std::vector<WindowBatch> RandomBatches(const Layout& layout) {
-  constexpr int kWindow = 2;
-  const int n = absl::GetFlag(FLAGS_batch);
-  const auto pool = std::make_shared<BatchPool>(n, kWindow, layout.stride_bytes());
+  const int window = IsPpo() ? kUnrollLength + 1 : 2;
+  const int n = IsPpo() ? kUnrolls : absl::GetFlag(FLAGS_batch);
+  const auto pool = std::make_shared<BatchPool>(n, window, layout.stride_bytes());
   std::mt19937 engine(1);
   std::uniform_real_distribution<float> uniform(-1, 1);
   std::vector<WindowBatch> batches;
   for (int i = 0; i < kBatches; ++i) {
     batches.push_back(pool->Take());
-    for (int row = 0; row < n * kWindow; ++row) {
+    for (int row = 0; row < n * window; ++row) {
       uint8_t* const packed = batches.back().buffer->data + row * layout.stride_bytes();
       std::memset(packed, 0, layout.stride_bytes());
       for (const ColumnLayout& column : layout.columns()) {
@@ -81,20 +91,28 @@ absl::StatusOr<double> UpdatesPerSecond(Algorithm& algorithm,
                                         const std::vector<WindowBatch>& batches,
                                         absl::Duration duration) {
   const absl::Time start = absl::Now();
-  int64_t updates = 0;
-  while (absl::Now() - start < duration) {
-    const absl::Status status = algorithm.Update(batches[updates++ % batches.size()]);
+  const int64_t before = algorithm.updates();
+  for (size_t i = 0; absl::Now() - start < duration; ++i) {
+    const absl::Status status = algorithm.Update(batches[i % batches.size()], /*env_steps=*/0);
     if (!status.ok()) return status;
   }
   algorithm.Statistics();  // waits for the device
-  return static_cast<double>(updates) / absl::ToDoubleSeconds(absl::Now() - start);
+  return static_cast<double>(algorithm.updates() - before) /
+         absl::ToDoubleSeconds(absl::Now() - start);
 }
 
 absl::StatusOr<nlohmann::ordered_json> Measure() {
   proto::Config config;
   config.mutable_learner()->set_device(absl::GetFlag(FLAGS_device));
   config.mutable_learner()->set_num_threads(absl::GetFlag(FLAGS_threads));
-  config.mutable_learner()->mutable_sac()->set_batch_size(absl::GetFlag(FLAGS_batch));
+  if (IsPpo()) {
+    proto::Ppo& ppo = *config.mutable_learner()->mutable_ppo();
+    ppo.set_unroll_length(kUnrollLength);
+    ppo.set_batch_windows(kUnrolls);
+    ppo.set_minibatch_size(absl::GetFlag(FLAGS_batch));
+  } else {
+    config.mutable_learner()->mutable_sac()->set_batch_size(absl::GetFlag(FLAGS_batch));
+  }
   const absl::StatusOr<Layout> layout = Layout::FromProto(MakeLayout());
   if (!layout.ok()) return layout.status();
   const auto algorithm = MakeAlgorithm(config, *layout);
@@ -105,12 +123,12 @@ absl::StatusOr<nlohmann::ordered_json> Measure() {
   if (rate.ok()) rate = UpdatesPerSecond(**algorithm, batches, duration);
   if (!rate.ok()) return rate.status();
   return nlohmann::ordered_json{
-      {"name", "learner.sac"},
+      {"name", absl::StrCat("learner.", absl::GetFlag(FLAGS_algorithm))},
       {"case", absl::StrCat(absl::GetFlag(FLAGS_device), "/", absl::GetFlag(FLAGS_obs), "-",
                             absl::GetFlag(FLAGS_act), "/", absl::GetFlag(FLAGS_batch), "/",
                             absl::GetFlag(FLAGS_threads))},
       {"value", *rate},
-      {"unit", "updates/s"},
+      {"unit", IsPpo() ? "minibatches/s" : "updates/s"},
       {"machine", Machine()}};
 }
 

@@ -170,10 +170,10 @@ absl::Status AppendRows(RowWriter* writer) {
       const auto env = static_cast<int64_t>(next % kStreams);
       const std::string row =
           rows.Pack(StreamKey(absl::GetFlag(FLAGS_key), env), next / kStreams, 1);
-      absl::Status status = writer->Append(env, [&row](absl::Span<char> bytes) {
+      const auto appended = writer->Append(env, [&row](absl::Span<char> bytes) {
         std::memcpy(bytes.data(), row.data(), bytes.size());
       });
-      if (!status.ok()) return status;
+      if (!appended.ok()) return appended.status();
     }
     if (per_second >= 0) absl::SleepFor(kTick);
   }
