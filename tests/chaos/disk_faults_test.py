@@ -83,21 +83,25 @@ class Trial:
         """Returns what the fault did: "refused to start", "ended" or "went on"."""
         writers = [self.prepare()] if recovers else []
         shard = self._start(True)
-        outcome = "went on"
         wait_for(lambda: shard.serving() or not shard.running(), "the shard to serve or to end")
-        if not shard.serving():
+        if shard.serving():
+            outcome = "went on"
+        else:
             outcome = "refused to start"
             self._check_failure(shard)
             shard = self._start(False).await_serving()
         writer = self._run.peer("writer", shard.address, "writer", key=1)
         publisher = self._run.peer("publisher", shard.address, "publisher", per_second=20)
-        done = lambda: writer.count() >= ROWS and publisher.count() >= SNAPSHOTS  # noqa: E731
-        wait_for(lambda: done() or not shard.running(), "rows to be acked, or the shard to end")
-        if not shard.running():
-            outcome = "ended"
-            self._check_failure(shard)
-            shard = self._start(False, shard.port).await_serving()
-            wait_for(done, "writer and publisher to go on")
+        for step, reached in (
+                (lambda: None, lambda: writer.count() >= ROWS and publisher.count() >= SNAPSHOTS),
+                (writer.process.terminate, lambda: not writer.running())):
+            step()
+            wait_for(lambda: reached() or not shard.running(), "writer and publisher to go on")
+            if not shard.running():
+                outcome = "ended"
+                self._check_failure(shard)
+                shard = self._start(False, shard.port).await_serving()
+                wait_for(reached, "writer and publisher to go on on a sound disk")
         self._run.end_writers([writer])
         self._end(shard)
         self._run.check_rows([*writers, writer])
