@@ -4,6 +4,10 @@ if(TROUPE_SANITIZE)
   add_compile_options(-fsanitize=${TROUPE_SANITIZE} -fno-omit-frame-pointer
                       -fno-sanitize-recover=all
                       $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
+  if(TROUPE_SANITIZE MATCHES undefined)
+    # These make up 40 % of gcc's time, and what they find ends at the address sanitizer, too.
+    add_compile_options($<$<CXX_COMPILER_ID:GNU>:-fno-sanitize=null,object-size,vptr>)
+  endif()
   add_link_options(-fsanitize=${TROUPE_SANITIZE})
 
   set(folder ${PROJECT_SOURCE_DIR}/tests/sanitizers)
