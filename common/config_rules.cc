@@ -210,6 +210,14 @@ void CheckSac(const proto::Sac& sac, Faults& faults) {
   }
 }
 
+void CheckSacLadder(const proto::Sac& sac, Faults& faults) {
+  if (sac.critic_kind() == proto::V_FROM_REPLAY && sac.has_actor_gradient()) {
+    faults.push_back(absl::StrCat(
+        "learner.sac.actor_gradient = ", proto::ActorGradient_Name(sac.actor_gradient()),
+        ": critic_kind = V_FROM_REPLAY has its own, for V says nothing of actions"));
+  }
+}
+
 void CheckPpo(const proto::Learner& learner, const std::string& actors_table, Faults& faults) {
   const proto::Ppo& ppo = learner.ppo();
   if (ppo.surrogate() == proto::POLICY_GRADIENT && ppo.epochs() != 1) {
@@ -286,7 +294,10 @@ std::vector<std::string> CrossFieldFaults(const proto::Config& config) {
   CheckLimiters(config, faults);
   CheckActor(config, faults);
   CheckDevice(config.learner().device(), faults);
-  if (config.learner().has_sac()) CheckSac(config.learner().sac(), faults);
+  if (config.learner().has_sac()) {
+    CheckSac(config.learner().sac(), faults);
+    CheckSacLadder(config.learner().sac(), faults);
+  }
   if (config.learner().has_ppo()) CheckPpo(config.learner(), config.actor().table(), faults);
   return faults;
 }

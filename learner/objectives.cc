@@ -17,6 +17,10 @@ Tensor ActorObjective(const Tensor& q, const Tensor& log_pi, const Tensor& alpha
   return (alpha * log_pi - q).mean();
 }
 
+Tensor ScoreFunctionObjective(const Tensor& log_pi, const Tensor& advantage) {
+  return -(log_pi * advantage.detach()).mean();
+}
+
 Tensor TemperatureGradient(const Tensor& log_pi, double target_entropy) {
   return -(log_pi.mean() + target_entropy);
 }

@@ -21,6 +21,11 @@ torch::Tensor CriticObjective(const torch::Tensor& q, const torch::Tensor& y);
 torch::Tensor ActorObjective(const torch::Tensor& q, const torch::Tensor& log_pi,
                              const torch::Tensor& alpha);
 
+// The same objective's gradient without the critic's: -E[log pi(a|s) advantage], whose gradient is
+// that of J_pi if a ~ pi and advantage = Q(s, a) - alpha log pi(a|s) - b(s), which is a constant
+// here (Williams 1992).  `log_pi` and `advantage`: [B].
+torch::Tensor ScoreFunctionObjective(const torch::Tensor& log_pi, const torch::Tensor& advantage);
+
 // dJ/d(log alpha) of J = E[-log alpha (log pi(a|s) + target entropy)], the form that the authors'
 // code descends (softlearning); its sign and zero are those of the paper's equation 18.
 torch::Tensor TemperatureGradient(const torch::Tensor& log_pi, double target_entropy);

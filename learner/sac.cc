@@ -15,6 +15,13 @@ namespace troupe {
 
 using torch::Tensor;
 
+namespace {
+
+// Replayed actions are at most this far from 0; tanh of nothing is 1.
+constexpr double kMostSquashed = 1 - 1e-6;
+
+}  // namespace
+
 absl::StatusOr<std::unique_ptr<Sac>> Sac::Create(const Options& options, const Layout& layout) {
   absl::StatusOr<TransitionReader> reader =
       TransitionReader::Create(layout, {.n_step = options.config.n_step(),
@@ -31,11 +38,14 @@ absl::StatusOr<std::unique_ptr<Sac>> Sac::Create(const Options& options, const L
 Sac::Sac(const Options& options, TransitionReader reader, int64_t stride_bytes)
     : config_(options.config),
       target_entropy_(-options.config.target_entropy_scale() * reader.action_size()),
+      on_v_(options.config.critic_kind() == proto::V_FROM_REPLAY),
       reader_(std::move(reader)),
       stride_bytes_(stride_bytes),
       actor_(config_, reader_.observation_size(), reader_.action_size(), options.tensors),
-      critics_(config_, reader_.observation_size(), reader_.action_size(), options.tensors),
-      target_critics_(config_, reader_.observation_size(), reader_.action_size(), options.tensors),
+      critics_(config_, reader_.observation_size(), on_v_ ? 0 : reader_.action_size(),
+               options.tensors),
+      target_critics_(config_, reader_.observation_size(), on_v_ ? 0 : reader_.action_size(),
+                      options.tensors),
       log_alpha_(torch::full({1}, std::log(config_.initial_alpha()), options.tensors)),
       actor_adam_(actor_.parameters().values(), config_.actor_learning_rate()),
       critic_adam_(critics_.parameters().values(), config_.critic_learning_rate()),
@@ -47,7 +57,8 @@ Sac::Sac(const Options& options, TransitionReader reader, int64_t stride_bytes)
 }
 
 void Sac::Step(const Transitions& b) {
-  const Tensor alpha = log_alpha_.exp();
+  const bool has_entropy = config_.entropy() != proto::NO_ENTROPY;
+  const Tensor alpha = has_entropy ? log_alpha_.exp() : torch::zeros_like(log_alpha_);
   ImproveCritics(b, alpha);
   ++updates_;
   if (updates_ % config_.actor_update_interval() == 0) {
@@ -62,12 +73,13 @@ void Sac::ImproveCritics(const Transitions& b, const Tensor& alpha) {
   Tensor y;
   {
     const torch::NoGradGuard no_grad;
-    const auto [a_next, log_pi_next] = actor_.Sample(b.s_next, generator_);
-    const Tensor q_next = MinOfSubset(target_critics_.FrozenValues(b.s_next, a_next, generator_));
-    y = SoftTarget(b, q_next, log_pi_next,
+    const ActionSample next = actor_.Sample(b.s_next, generator_);
+    const Tensor q_next =
+        MinOfSubset(target_critics_.FrozenValues(b.s_next, CriticAction(next.action), generator_));
+    y = SoftTarget(b, q_next, next.log_prob,
                    config_.backup_entropy() ? alpha : torch::zeros_like(alpha));
   }
-  const Tensor q = critics_.Values(b.s, b.a, generator_);
+  const Tensor q = critics_.Values(b.s, CriticAction(b.a), generator_);
   const Tensor j_q = CriticObjective(q, y);
   j_q.backward();
   critic_adam_.Step(critics_.parameters().values(), critics_.parameters().gradients());
@@ -76,19 +88,60 @@ void Sac::ImproveCritics(const Transitions& b, const Tensor& alpha) {
 }
 
 Tensor Sac::ImproveActor(const Transitions& b, const Tensor& alpha) {
-  const auto [a, log_pi] = actor_.Sample(b.s, generator_);
-  const Tensor q = critics_.FrozenValues(b.s, a, generator_);
-  const Tensor j_pi =
-      ActorObjective(config_.actor_uses_mean_critic() ? q.mean(0) : q.amin(0), log_pi, alpha);
+  const ActionSample now = actor_.Sample(b.s, generator_);
+  const Tensor j_pi = ActorLoss(b, now, alpha);
   j_pi.backward();
   actor_adam_.Step(actor_.parameters().values(), actor_.parameters().gradients());
   actor_loss_ = j_pi.detach();
-  entropy_ = -log_pi.detach().mean();
-  return log_pi.detach();
+  const Tensor log_pi = now.log_prob.detach();
+  entropy_ = -log_pi.mean();
+  return log_pi;
+}
+
+Tensor Sac::Aggregate(const Tensor& q) const {
+  return config_.actor_uses_mean_critic() ? q.mean(0) : q.amin(0);
+}
+
+Tensor Sac::ActorLoss(const Transitions& b, const ActionSample& now, const Tensor& alpha) {
+  if (on_v_) return ReplayedActionLoss(b, now, alpha);
+  if (config_.actor_gradient() == proto::SCORE_FUNCTION) return ScoreFunctionLoss(b, now, alpha);
+  return ActorObjective(Aggregate(critics_.FrozenValues(b.s, now.action, generator_)), now.log_prob,
+                        alpha);
+}
+
+Tensor Sac::ScoreFunctionLoss(const Transitions& b, const ActionSample& now, const Tensor& alpha) {
+  const auto soft_value = [&](const ActionSample& sample) {
+    const Tensor q = Aggregate(critics_.FrozenValues(b.s, sample.action, generator_));
+    return q - alpha * sample.log_prob;
+  };
+  Tensor advantage;
+  {
+    const torch::NoGradGuard no_grad;
+    advantage = soft_value(now);
+    // Of another action, or the baseline would depend on this one.
+    if (config_.score_function_baseline()) {
+      advantage = advantage - soft_value(actor_.Sample(b.s, generator_));
+    }
+  }
+  return ScoreFunctionObjective(actor_.LogProb(b.s, now.unsquashed.detach(), generator_),
+                                advantage);
+}
+
+Tensor Sac::ReplayedActionLoss(const Transitions& b, const ActionSample& now, const Tensor& alpha) {
+  Tensor advantage;
+  {
+    const torch::NoGradGuard no_grad;
+    const Tensor v = Aggregate(critics_.FrozenValues(b.s, CriticAction(b.a), generator_));
+    const Tensor v_next = Aggregate(critics_.FrozenValues(b.s_next, CriticAction(b.a), generator_));
+    advantage = b.r + b.gamma * (1 - b.d) * v_next - v;
+  }
+  const Tensor unsquashed = b.a.clamp(-kMostSquashed, kMostSquashed).atanh();
+  return ScoreFunctionObjective(actor_.LogProb(b.s, unsquashed, generator_), advantage) +
+         (alpha * now.log_prob).mean();
 }
 
 void Sac::ImproveTemperature(const Tensor& log_pi) {
-  if (!config_.automatic_temperature()) return;
+  if (config_.entropy() != proto::AUTOMATIC_TEMPERATURE) return;
   alpha_adam_.Step(log_alpha_, TemperatureGradient(log_pi, target_entropy_).view({1}));
 }
 

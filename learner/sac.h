@@ -55,11 +55,22 @@ class Sac final : public Algorithm {
   // Returns log pi(a|s), [B], of the actions that it drew.
   torch::Tensor ImproveActor(const Transitions& b, const torch::Tensor& alpha);
   void ImproveTemperature(const torch::Tensor& log_pi);
+  // J_pi, for actions `now` of the policy.
+  torch::Tensor ActorLoss(const Transitions& b, const ActionSample& now,
+                          const torch::Tensor& alpha);
+  torch::Tensor ScoreFunctionLoss(const Transitions& b, const ActionSample& now,
+                                  const torch::Tensor& alpha);
+  torch::Tensor ReplayedActionLoss(const Transitions& b, const ActionSample& now,
+                                   const torch::Tensor& alpha);
+  torch::Tensor Aggregate(const torch::Tensor& q) const;
   torch::Tensor MinOfSubset(const torch::Tensor& q);
+  // What the critics take beside s: `a`, or nothing.
+  torch::Tensor CriticAction(const torch::Tensor& a) const { return on_v_ ? a.narrow(1, 0, 0) : a; }
   absl::Status LoadFiles(const std::map<std::string, std::string>& files);
 
   const proto::Sac config_;
   const double target_entropy_;  // nats
+  const bool on_v_;              // the critics are V(s)
   const TransitionReader reader_;
   const int64_t stride_bytes_;
   GaussianActor actor_;

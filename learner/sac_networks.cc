@@ -20,6 +20,12 @@ ActionSample GaussianActor::Sample(const torch::Tensor& s, at::Generator& genera
   return SquashedGaussian(head, noise, log_std_min_, log_std_max_);
 }
 
+torch::Tensor GaussianActor::LogProb(const torch::Tensor& s, const torch::Tensor& unsquashed,
+                                     at::Generator& generator) const {
+  const torch::Tensor head = MlpForward(shape_, parameters_.trainable(), s, generator);
+  return SquashedGaussianLogProb(head, unsquashed, log_std_min_, log_std_max_);
+}
+
 CriticEnsemble::CriticEnsemble(const proto::Sac& config, int64_t observation_size,
                                int64_t action_size, torch::TensorOptions options)
     : shape_{.inputs = observation_size + action_size,

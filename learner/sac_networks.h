@@ -25,6 +25,9 @@ class GaussianActor final {
   // a ~ pi(.|s) with its log-probability; s: [B, observation_size].  Gradients reach the parameters
   // unless gradient mode is off.
   ActionSample Sample(const torch::Tensor& s, at::Generator& generator) const;
+  // log pi(tanh(u)|s) of given actions, [B]; `unsquashed`: u, [B, A].
+  torch::Tensor LogProb(const torch::Tensor& s, const torch::Tensor& unsquashed,
+                        at::Generator& generator) const;
 
  private:
   const int64_t action_size_;
@@ -33,7 +36,8 @@ class GaussianActor final {
   FlatParameters parameters_;
 };
 
-// An ensemble of E action-value functions Q_1 ... Q_E, computed as one.  Not thread-safe.
+// An ensemble of E action-value functions Q_1 ... Q_E, computed as one; with actions of no
+// elements, of value functions V.  Not thread-safe.
 class CriticEnsemble final {
  public:
   CriticEnsemble(const proto::Sac& config, int64_t observation_size, int64_t action_size,

@@ -83,12 +83,12 @@ TEST(ConfigSet, SetsScalarsOfEveryType) {
   const proto::Config config =
       Parsed("learner { sac { gamma: 0.5 } }",
              {"learner.sac.gamma=0.98", "total_env_steps=1e5", "run=my run-1", "run=my-run",
-              "learner.sac.automatic_temperature=false", "tables.selector=FIFO",
+              "learner.sac.backup_entropy=false", "tables.selector=FIFO",
               "environment.healthy_z_range.low=-inf", "environment.healthy_z_range.high=inf"});
   EXPECT_EQ(config.learner().sac().gamma(), 0.98);
   EXPECT_EQ(config.total_env_steps(), 100000);
   EXPECT_EQ(config.run(), "my-run");
-  EXPECT_FALSE(config.learner().sac().automatic_temperature());
+  EXPECT_FALSE(config.learner().sac().backup_entropy());
   EXPECT_EQ(config.tables(0).selector(), proto::FIFO);
 }
 
@@ -211,6 +211,23 @@ INSTANTIATE_TEST_SUITE_P(
         Fault{"ShardTwice", {"shards=h:7,h:7"}, "is there twice"},
         Fault{"Subset", {"learner.sac.min_subset=3"}, "must be at most num_critics = 2"},
         Fault{"LogStd", {"learner.sac.log_std_min=2"}, "must be below log_std_max"},
+        Fault{
+            "ValueCriticWithGradient",
+            {"learner.sac.critic_kind=V_FROM_REPLAY", "learner.sac.actor_gradient=SCORE_FUNCTION"},
+            "learner.sac.actor_gradient = SCORE_FUNCTION: critic_kind = V_FROM_REPLAY"},
+        Fault{"PolicyGradientOverEpochs",
+              {"learner.ppo.surrogate=POLICY_GRADIENT", "learner.ppo.epochs=2"},
+              "learner.ppo.epochs = 2: must be 1 with surrogate = POLICY_GRADIENT"},
+        Fault{"UnrollsOfAnotherLength",
+              {"learner.ppo.unroll_length=128", "tables.window.length=128"},
+              "must be learner.ppo.unroll_length + 1 = 129"},
+        Fault{"OnPolicyFromARing",
+              {"learner.ppo.unroll_length=128", "tables.selector=UNIFORM"},
+              "must be FIFO and 1"},
+        Fault{"SynchronousFromAnotherTable",
+              {"learner.ppo.epochs=1", "tables[0].name=replay", "tables[1].name=other",
+               "actor.table=other"},
+              "must be learner.table = 'replay'"},
         Fault{"Device", {"learner.device=gpu"}, "must be cpu, cuda or cuda:N"},
         Fault{"Interval", {"environment.healthy_z_range.low=1"}, "low at most high"},
         Fault{"UnackedBelowMessage",
@@ -224,6 +241,22 @@ INSTANTIATE_TEST_SUITE_P(
               "actor.num_envs = 4, a message exceeds replay_server.max_message_bytes = 100000"},
         Fault{"Reconnect", {"actor.reconnect_min_ms=5000"}, "reconnect_max_ms = 2000"}),
     [](const auto& info) { return info.param.name; });
+
+TEST(Config, PposTableIsAQueueOfUnrolls) {
+  const auto config =
+      ParseConfig("learner { ppo { unroll_length: 100 batch_windows: 3 } }", "test", {});
+  ASSERT_TRUE(config.ok()) << config.status();
+  const auto table = EffectiveTable(*config, "replay");
+  ASSERT_TRUE(table.ok()) << table.status();
+  EXPECT_EQ(table->window().length(), 101);
+  EXPECT_EQ(table->window().stride(), 101);
+  EXPECT_TRUE(table->window().start_at_final_rows());
+  EXPECT_EQ(table->selector(), proto::FIFO);
+  EXPECT_EQ(table->max_times_sampled(), 1);
+  EXPECT_EQ(table->rate_limiter().queue_length(), 6);
+  EXPECT_EQ(table->rate_limiter().samples_per_insert(), 0);
+  EXPECT_EQ(SampledAtOnce(*config), 1);
+}
 
 TEST(Config, AMessageMayJustFit) {
   EXPECT_EQ(Faults("environment { id: 'Pendulum-v1' }",

@@ -54,26 +54,48 @@ SacReference::Sample SacReference::Act(const Numbers& policy, const Numbers& s,
   const double* w1 = policy.data();
   const double* w2 = w1 + S * H + H;
   const Numbers head = Network(w1, w1 + S * H, w2, w2 + H * 2 * A, s, H, 2 * A);
-  Sample sample{{}, 0};
+  Sample sample{{}, {}, 0};
   for (int64_t i = 0; i < A; ++i) {
     const double log_std = std::clamp(head[A + i], -20.0, 2.0);
-    const double a = std::tanh(head[i] + std::exp(log_std) * noise[i]);
-    sample.a.push_back(a);
-    sample.log_prob +=
-        -0.5 * noise[i] * noise[i] - log_std - 0.5 * std::log(2 * M_PI) - std::log(1 - a * a);
+    sample.u.push_back(head[i] + std::exp(log_std) * noise[i]);
+    sample.a.push_back(std::tanh(sample.u[i]));
   }
+  sample.log_prob = LogProb(policy, s, sample.u);
   return sample;
+}
+
+double SacReference::LogProb(const Numbers& policy, const Numbers& s, const Numbers& u) const {
+  const double* w1 = policy.data();
+  const double* w2 = w1 + S * H + H;
+  const Numbers head = Network(w1, w1 + S * H, w2, w2 + H * 2 * A, s, H, 2 * A);
+  double log_prob = 0;
+  for (int64_t i = 0; i < A; ++i) {
+    const double log_std = std::clamp(head[A + i], -20.0, 2.0);
+    const double z = (u[i] - head[i]) / std::exp(log_std), a = std::tanh(u[i]);
+    log_prob += -0.5 * z * z - log_std - 0.5 * std::log(2 * M_PI) - std::log(1 - a * a);
+  }
+  return log_prob;
+}
+
+double SacReference::Value(const Numbers& s, const Numbers& a) const {
+  double least = INFINITY, mean = 0;
+  for (int64_t e = 0; e < E; ++e) {
+    const double q = Q(theta, e, s, a);
+    least = std::min(least, q);
+    mean += q / static_cast<double>(E);
+  }
+  return mean_critic ? mean : least;
 }
 
 double SacReference::Q(const Numbers& critics, int64_t e, const Numbers& s,
                        const Numbers& a) const {
-  const int64_t in = S + A;
+  const int64_t in = on_v ? S : S + A;
   const double* w1 = critics.data();
   const double* b1 = w1 + E * in * H;
   const double* w2 = b1 + E * H;
   const double* b2 = w2 + E * H;
   Numbers x = s;
-  x.insert(x.end(), a.begin(), a.end());
+  if (!on_v) x.insert(x.end(), a.begin(), a.end());
   return Network(w1 + e * in * H, b1 + e * H, w2 + e * H, b2 + e, x, H, 1)[0];
 }
 
@@ -107,20 +129,30 @@ double SacReference::ActorLoss(const Numbers& policy, const std::vector<Transiti
                                const Noise& noise, double alpha) const {
   double loss = 0;
   for (size_t b = 0; b < batch.size(); ++b) {
-    const Sample now = Act(policy, batch[b].s, noise.now[b]);
-    double least = INFINITY, mean = 0;
-    for (int64_t e = 0; e < E; ++e) {
-      const double q = Q(theta, e, batch[b].s, now.a);
-      least = std::min(least, q);
-      mean += q / static_cast<double>(E);
+    const Transition& t = batch[b];
+    const Sample now = Act(policy, t.s, noise.now[b]);
+    if (on_v) {
+      Numbers u;
+      for (const double a : t.a) u.push_back(std::atanh(a));
+      const double advantage = t.r + t.gamma * (1 - t.d) * Value(t.s_next, {}) - Value(t.s, {});
+      loss += alpha * now.log_prob - advantage * LogProb(policy, t.s, u);
+    } else if (score_function) {
+      const Sample drawn = Act(phi, t.s, noise.now[b]);
+      double advantage = Value(t.s, drawn.a) - alpha * drawn.log_prob;
+      if (baseline) {
+        const Sample other = Act(phi, t.s, noise.baseline[b]);
+        advantage -= Value(t.s, other.a) - alpha * other.log_prob;
+      }
+      loss -= advantage * LogProb(policy, t.s, drawn.u);
+    } else {
+      loss += alpha * now.log_prob - Value(t.s, now.a);
     }
-    loss += alpha * now.log_prob - (mean_critic ? mean : least);
   }
   return loss / static_cast<double>(batch.size());
 }
 
 void SacReference::Update(const std::vector<Transition>& batch, const Noise& noise) {
-  const double alpha = std::exp(log_alpha);
+  const double alpha = has_entropy ? std::exp(log_alpha) : 0;
   const Numbers y = Targets(batch, noise, alpha);
   theta_adam.Descend(theta,
                      Gradient([&](const Numbers& x) { return CriticLoss(x, batch, y); }, theta),

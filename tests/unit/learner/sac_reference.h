@@ -19,8 +19,8 @@ struct SacReference {
   };
   // The random numbers of one update.
   struct Noise {
-    std::vector<Numbers> next, now;  // [B][A], standard normal
-    std::vector<int64_t> subset;     // critics that the target's minimum is over
+    std::vector<Numbers> next, now, baseline;  // [B][A], standard normal
+    std::vector<int64_t> subset;               // critics that the target's minimum is over
   };
   struct AdamState {
     Numbers m, v;
@@ -30,7 +30,8 @@ struct SacReference {
 
   int64_t S, A, H, E;
   double learning_rate, tau, target_entropy;
-  bool backup_entropy, mean_critic, automatic_temperature;
+  bool backup_entropy, mean_critic, automatic_temperature, has_entropy;
+  bool on_v, score_function, baseline;  // critics are V(s); how the policy climbs, with what
   int64_t actor_interval;
   Numbers phi, theta, theta_bar;  // policy, critics, target critics, as the product lays them out
   double log_alpha;
@@ -43,15 +44,20 @@ struct SacReference {
   // Loss of the critics and of the policy for given parameters.
   double CriticLoss(const Numbers& critics, const std::vector<Transition>& batch,
                     const Numbers& y) const;
+  // Actions and advantages of the score function are those of `phi`.
   double ActorLoss(const Numbers& policy, const std::vector<Transition>& batch, const Noise& noise,
                    double alpha) const;
   Numbers Targets(const std::vector<Transition>& batch, const Noise& noise, double alpha) const;
 
  private:
   struct Sample {
-    Numbers a;
+    Numbers a, u;  // a = tanh(u)
     double log_prob;
   };
+  // log pi(tanh(u)|s).
+  double LogProb(const Numbers& policy, const Numbers& s, const Numbers& u) const;
+  // Over all critics, as the policy sees it; `a` is not looked at where critics are V(s).
+  double Value(const Numbers& s, const Numbers& a) const;
   Sample Act(const Numbers& policy, const Numbers& s, const Numbers& noise) const;
   double Q(const Numbers& critics, int64_t e, const Numbers& s, const Numbers& a) const;
 };

@@ -85,7 +85,11 @@ SacReference MakeReference(const proto::Sac& config, Sac& sac) {
           .target_entropy = -config.target_entropy_scale() * kActions,
           .backup_entropy = config.backup_entropy(),
           .mean_critic = config.actor_uses_mean_critic(),
-          .automatic_temperature = config.automatic_temperature(),
+          .automatic_temperature = config.entropy() == proto::AUTOMATIC_TEMPERATURE,
+          .has_entropy = config.entropy() != proto::NO_ENTROPY,
+          .on_v = config.critic_kind() == proto::V_FROM_REPLAY,
+          .score_function = config.actor_gradient() == proto::SCORE_FUNCTION,
+          .baseline = config.score_function_baseline(),
           .actor_interval = config.actor_update_interval(),
           .phi = ToNumbers(sac.actor().parameters().values()),
           .theta = ToNumbers(sac.critics().parameters().values()),
@@ -117,6 +121,7 @@ SacReference::Noise NextNoise(const Sac& sac, const proto::Sac& config) {
     noise.subset.resize(config.min_subset());
   }
   noise.now = normal();
+  noise.baseline = normal();
   return noise;
 }
 
@@ -146,7 +151,7 @@ TEST_P(SacUpdate, IsTheOneWrittenOutInPlainArithmetic) {
     const Transitions b = RandomBatch(update);
     const SacReference::Noise noise = NextNoise(*sac, config);
     const auto batch = ToReference(b);
-    const double alpha = std::exp(reference.log_alpha);
+    const double alpha = reference.has_entropy ? std::exp(reference.log_alpha) : 0;
     const double q_loss =
         reference.CriticLoss(reference.theta, batch, reference.Targets(batch, noise, alpha));
     sac->Step(b);
@@ -165,7 +170,18 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         UpdateCase{"Plain", [](proto::Sac&) {}},
         UpdateCase{"NoEntropyInTheTarget", [](proto::Sac& c) { c.set_backup_entropy(false); }},
-        UpdateCase{"FixedTemperature", [](proto::Sac& c) { c.set_automatic_temperature(false); }},
+        UpdateCase{"FixedTemperature",
+                   [](proto::Sac& c) { c.set_entropy(proto::FIXED_TEMPERATURE); }},
+        UpdateCase{"NoEntropy", [](proto::Sac& c) { c.set_entropy(proto::NO_ENTROPY); }},
+        UpdateCase{"ScoreFunction",
+                   [](proto::Sac& c) { c.set_actor_gradient(proto::SCORE_FUNCTION); }},
+        UpdateCase{"ScoreFunctionWithoutBaseline",
+                   [](proto::Sac& c) {
+                     c.set_actor_gradient(proto::SCORE_FUNCTION);
+                     c.set_score_function_baseline(false);
+                   }},
+        UpdateCase{"ValueFromReplay",
+                   [](proto::Sac& c) { c.set_critic_kind(proto::V_FROM_REPLAY); }},
         UpdateCase{"HalfTheTargetEntropy", [](proto::Sac& c) { c.set_target_entropy_scale(0.5); }},
         UpdateCase{"LikeRedq",
                    [](proto::Sac& c) {
