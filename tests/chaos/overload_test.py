@@ -67,11 +67,14 @@ def memory_cgroup():
         print(f"overload_test: no cgroup: {error}", file=sys.stderr)
         yield None
         return
-    yield cgroup
-    for _ in range(100):  # until the kernel has buried its processes
-        with contextlib.suppress(OSError):
-            return cgroup.remove()
-        time.sleep(WATCH_SECONDS)
+    try:
+        yield cgroup
+    finally:
+        for _ in range(100):  # until the kernel has buried its processes
+            with contextlib.suppress(OSError):
+                cgroup.remove()
+                break
+            time.sleep(WATCH_SECONDS)
 
 
 class Watch(threading.Thread):
