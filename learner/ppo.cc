@@ -7,6 +7,7 @@
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
 #include "common/policy_codec.h"
+#include "learner/ppo_gradient.h"
 #include "learner/ppo_objectives.h"
 #include "learner/state_files.h"
 
@@ -81,6 +82,9 @@ Ppo::Ppo(const Options& options, UnrollReader reader, PolicyMetadata policy, int
       policy_(std::move(policy)),
       stride_bytes_(stride_bytes),
       device_(options.device),
+      exact_kl_(config_.surrogate() == proto::KL_PENALTY ||
+                config_.learning_rate_schedule() == proto::KL_ADAPTIVE),
+      closed_gradient_(HasClosedGradient(config_) && !reader_.discrete() && device_.is_cpu()),
       actor_(policy_, torch::TensorOptions(torch::kFloat32).device(device_)),
       critic_(PpoNetwork(config_.critic()), reader_.observation_size(),
               torch::TensorOptions(torch::kFloat32).device(device_)),
@@ -144,7 +148,7 @@ Ppo::Steps Ppo::Prepare(const Unrolls& b) {
               .advantage = steps_of(targets.advantage),
               .target = steps_of(targets.value),
               .v_old = steps_of(v)};
-  steps.old_head = actor_.Head(steps.s);
+  if (exact_kl_) steps.old_head = actor_.Head(steps.s);
   return steps;
 }
 
@@ -196,12 +200,44 @@ Tensor Ppo::Surrogate(const Steps& b, const Tensor& log_pi, const Tensor& kl) co
 }
 
 bool Ppo::StepOn(const Steps& b, const Tensor& old_log_std, Distance* distance) {
+  const bool near = closed_gradient_ ? DifferentiateInClosedForm(b, distance)
+                                     : Differentiate(b, old_log_std, distance);
+  if (!near) return false;
+  ClipGradients();
+  actor_adam_.Step(actor_.parameters().values(), actor_.parameters().gradients());
+  critic_adam_.Step(critic_.parameters().values(), critic_.parameters().gradients());
+  ++updates_;
+  ++distance->minibatches;
+  return true;
+}
+
+bool Ppo::DifferentiateInClosedForm(const Steps& b, Distance* distance) {
+  const Tensor head = actor_.Head(b.s), v = critic_.Value(b.s);
+  const GaussianPpoGradient gradient =
+      GradientOfGaussianPpo(config_, {.mean = head.detach(),
+                                      .log_std = actor_.log_std().detach(),
+                                      .v = v.detach().contiguous(),
+                                      .a = b.a,
+                                      .log_mu = b.log_mu,
+                                      .advantage = b.advantage,
+                                      .target = b.target,
+                                      .v_old = b.v_old});
+  if (config_.max_kl() > 0 && gradient.kl > config_.max_kl()) return false;
+  torch::autograd::backward({head, v}, {gradient.mean, gradient.v});
+  actor_.log_std().mutable_grad().add_(gradient.log_std);
+  distance->sum_kl += gradient.kl;
+  distance->sum_clipped += gradient.clip_fraction;
+  distance->sum_policy_loss -= gradient.surrogate;
+  distance->sum_value_loss += gradient.value_loss;
+  distance->sum_entropy += gradient.entropy;
+  return true;
+}
+
+bool Ppo::Differentiate(const Steps& b, const Tensor& old_log_std, Distance* distance) {
   const Tensor head = actor_.Head(b.s);
   const Tensor log_pi = actor_.LogProb(head, b.a);
-  const bool exact_kl = config_.surrogate() == proto::KL_PENALTY ||
-                        config_.learning_rate_schedule() == proto::KL_ADAPTIVE;
-  const Tensor kl = exact_kl ? actor_.Kl(b.old_head, old_log_std, head).mean()
-                             : ApproximateKl(log_pi.detach(), b.log_mu);
+  const Tensor kl = exact_kl_ ? actor_.Kl(b.old_head, old_log_std, head).mean()
+                              : ApproximateKl(log_pi.detach(), b.log_mu);
   const double distance_now = kl.item<double>();
   if (config_.max_kl() > 0 && distance_now > config_.max_kl()) return false;
   if (config_.learning_rate_schedule() == proto::KL_ADAPTIVE) AdaptLearningRate(distance_now);
@@ -212,10 +248,6 @@ bool Ppo::StepOn(const Steps& b, const Tensor& old_log_std, Distance* distance) 
   const Tensor entropy = actor_.Entropy(head);
   (config_.value_coefficient() * value_loss - surrogate - config_.entropy_coefficient() * entropy)
       .backward();
-  ClipGradients();
-  actor_adam_.Step(actor_.parameters().values(), actor_.parameters().gradients());
-  critic_adam_.Step(critic_.parameters().values(), critic_.parameters().gradients());
-  ++updates_;
 
   const torch::NoGradGuard no_grad;
   const Tensor far = ((log_pi - b.log_mu).exp() - 1).abs() > config_.clip_epsilon();
@@ -224,7 +256,6 @@ bool Ppo::StepOn(const Steps& b, const Tensor& old_log_std, Distance* distance) 
   distance->sum_policy_loss -= surrogate.item<double>();
   distance->sum_value_loss += value_loss.item<double>();
   distance->sum_entropy += entropy.item<double>();
-  ++distance->minibatches;
   return true;
 }
 

@@ -48,7 +48,8 @@ class Ppo final : public Algorithm {
     torch::Tensor advantage;  // [N]
     torch::Tensor target;     // [N], of the value
     torch::Tensor v_old;      // [N]
-    torch::Tensor old_head;   // [N, head], what the network said before the first update
+    torch::Tensor old_head;   // [N, head], what the network said before the first update; undefined
+                              // where the exact KL is not wanted
   };
   Steps Prepare(const Unrolls& b);
   // The epochs.
@@ -78,6 +79,9 @@ class Ppo final : public Algorithm {
                       const torch::Tensor& v) const;
   // One gradient step; false: the KL is above max_kl, and none was taken.
   bool StepOn(const Steps& minibatch, const torch::Tensor& old_log_std, Distance* distance);
+  // Add the loss's gradients to the parameters' and say how far the policy is; or false, as above.
+  bool DifferentiateInClosedForm(const Steps& minibatch, Distance* distance);
+  bool Differentiate(const Steps& minibatch, const torch::Tensor& old_log_std, Distance* distance);
   torch::Tensor Surrogate(const Steps& minibatch, const torch::Tensor& log_pi,
                           const torch::Tensor& kl) const;
   void ClipGradients();
@@ -91,6 +95,8 @@ class Ppo final : public Algorithm {
   const PolicyMetadata policy_;  // what does not change from snapshot to snapshot
   const int64_t stride_bytes_;
   const torch::Device device_;
+  const bool exact_kl_;
+  const bool closed_gradient_;
   PpoActor actor_;
   PpoCritic critic_;
   Adam actor_adam_, critic_adam_;

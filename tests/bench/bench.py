@@ -14,7 +14,8 @@ import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-PEERS = {"peers": ["envpool==1.2.5"], "peers-sb3": ["stable-baselines3==2.9.2", "mujoco==3.17.0"],
+PEERS = {"peers": ["envpool==1.2.5"], "peers-sb3": ["stable-baselines3==2.9.2", "gymnasium[mujoco]==1.4.0",
+                       "mujoco==3.17.0"],
          "peers-replay": (HERE / "replay" / "requirements.txt").read_text().split()}
 
 

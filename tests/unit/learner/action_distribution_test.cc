@@ -2,9 +2,12 @@
 
 #include <cmath>
 #include <functional>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "learner/ppo_gradient.h"
 #include "learner/ppo_objectives.h"
 
 namespace troupe {
@@ -141,6 +144,70 @@ TEST(Objectives, AClippedValueGainsNothingBeyondItsBound) {
   EXPECT_NEAR(ValueObjective(Numbers({0.9}), v_old, target, 0.5).item<double>(), 0.125, 1e-12);
   EXPECT_NEAR(ValueObjective(Numbers({0.9}), v_old, target, 0).item<double>(), 0.005, 1e-12);
 }
+
+struct LossCase {
+  std::string name;
+  std::function<void(proto::Ppo&)> change;
+};
+
+class ClosedGradient : public testing::TestWithParam<LossCase> {};
+
+// In one pass, and by the objectives and their backward(): the same loss and gradients.
+TEST_P(ClosedGradient, IsThatOfTheObjectives) {
+  proto::Ppo config;
+  config.set_entropy_coefficient(0.01);
+  GetParam().change(config);
+  ASSERT_TRUE(HasClosedGradient(config));
+  const auto normal = [](std::vector<int64_t> shape, uint64_t seed) {
+    return Normal(std::move(shape), seed).to(torch::kFloat32);
+  };
+  const int64_t n = 50;
+  GaussianPpoInputs x{.mean = normal({n, 3}, 1),
+                      .log_std = 0.3 * normal({3}, 2),
+                      .v = normal({n}, 3),
+                      .a = normal({n, 3}, 4),
+                      .advantage = 2 + 3 * normal({n}, 6),
+                      .target = normal({n}, 7),
+                      .v_old = normal({n}, 8)};
+  // Ratios on both sides of the clipping range, and within.
+  x.log_mu = GaussianLogProb(x.mean, x.log_std, x.a) + 0.3 * normal({n}, 5);
+  const GaussianPpoGradient g = GradientOfGaussianPpo(config, x);
+
+  const Tensor mean = x.mean.clone().requires_grad_(true), v = x.v.clone().requires_grad_(true);
+  const Tensor log_std = x.log_std.clone().requires_grad_(true);
+  const Tensor log_pi = GaussianLogProb(mean, log_std, x.a);
+  const Tensor A = config.normalize_advantages() ? Standardize(x.advantage) : x.advantage;
+  const Tensor surrogate = config.surrogate() == proto::CLIP
+                               ? ClippedSurrogate(log_pi, x.log_mu, A, config.clip_epsilon())
+                           : config.surrogate() == proto::IMPORTANCE
+                               ? ImportanceSurrogate(log_pi, x.log_mu, A)
+                               : PolicyGradientSurrogate(log_pi, A);
+  const Tensor value_loss = ValueObjective(v, x.v_old, x.target, config.value_clip());
+  const Tensor entropy = GaussianEntropy(log_std);
+  (config.value_coefficient() * value_loss - surrogate - config.entropy_coefficient() * entropy)
+      .backward();
+  EXPECT_NEAR(g.surrogate, surrogate.item<double>(), 1e-5);
+  EXPECT_NEAR(g.value_loss, value_loss.item<double>(), 1e-5);
+  EXPECT_NEAR(g.entropy, entropy.item<double>(), 1e-5);
+  EXPECT_NEAR(g.kl, ApproximateKl(log_pi, x.log_mu).item<double>(), 1e-5);
+  const Tensor far = ((log_pi - x.log_mu).exp() - 1).abs() > config.clip_epsilon();
+  EXPECT_NEAR(g.clip_fraction, far.to(torch::kFloat64).mean().item<double>(), 1e-6);
+  EXPECT_GT(g.clip_fraction, 0.1);
+  EXPECT_LT(g.clip_fraction, 0.9);
+  EXPECT_TRUE(torch::allclose(g.mean, mean.grad(), 1e-4, 1e-6));
+  EXPECT_TRUE(torch::allclose(g.log_std, log_std.grad(), 1e-4, 1e-6));
+  EXPECT_TRUE(torch::allclose(g.v, v.grad(), 1e-4, 1e-6));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Losses, ClosedGradient,
+    testing::Values(
+        LossCase{"Clip", [](proto::Ppo&) {}},
+        LossCase{"Importance", [](proto::Ppo& c) { c.set_surrogate(proto::IMPORTANCE); }},
+        LossCase{"PolicyGradient", [](proto::Ppo& c) { c.set_surrogate(proto::POLICY_GRADIENT); }},
+        LossCase{"RawAdvantages", [](proto::Ppo& c) { c.set_normalize_advantages(false); }},
+        LossCase{"ClippedValue", [](proto::Ppo& c) { c.set_value_clip(0.5); }}),
+    [](const auto& info) { return info.param.name; });
 
 TEST(Objectives, TheKlCoefficientFollowsThePapersRule) {
   EXPECT_EQ(AdaptKlCoefficient(1, 0.0151, 0.01), 2);
