@@ -120,7 +120,7 @@ def draw(args, name):
             continue
         steps, returns = points
         label = NAMES.get(arm, arm.replace("_", " "))
-        (line,) = axes.plot(steps, returns.mean(0), label=f"{label}, {len(returns)} seeds")
+        (line,) = axes.plot(steps, returns.mean(0), label=f"{label}")
         axes.fill_between(steps, returns.min(0), returns.max(0), alpha=0.2, linewidth=0,
                           color=line.get_color())
     axes.set_title(question)
@@ -128,7 +128,7 @@ def draw(args, name):
     axes.set_ylabel("return of deterministic episodes")
     axes.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:,.0f}"))
     axes.grid(alpha=0.3)
-    axes.legend(loc="best", title="mean; lowest to highest seed")
+    axes.legend(loc="best", title=f"mean of {args.seeds}; lowest to highest seed")
     figure.tight_layout()
     figure.savefig(args.out / f"{name}.png")
     pyplot.close(figure)
