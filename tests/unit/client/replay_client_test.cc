@@ -377,7 +377,8 @@ TEST_F(ReplayClientTest, WhatAGoneShardOwedIsDrawnFromTheOthers) {
   Start();
   std::thread killer([&] {
     EXPECT_TRUE(first_.state().Await([](const FakeShardState& s) LOCKED {
-      return !s.requests.empty() && s.requests.back().num_windows() > 0;
+      return std::any_of(s.requests.begin(), s.requests.end(),
+                         [](const proto::SampleRequest& r) { return r.num_windows() > 0; });
     }));
     first_.Kill();
   });
