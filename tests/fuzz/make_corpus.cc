@@ -51,8 +51,9 @@ void AddSafetensors(const Corpus& corpus) {
   corpus.Add("safetensors", "nested", std::string(200, '[') + std::string(200, ']'));
 }
 
+// Of a squashed Gaussian; what other distributions need as well is there, too.
 std::map<std::string, std::string> PolicyText(const std::string& network) {
-  return {{"format", "troupe.policy.1"},
+  return {{"format", "troupe.policy.2"},
           {"run", "run"},
           {"version", "1099511627777"},
           {"env_steps", "64"},
@@ -61,40 +62,56 @@ std::map<std::string, std::string> PolicyText(const std::string& network) {
           {"final", "0"},
           {"observation_size", "2"},
           {"action_size", "1"},
+          {"distribution", "squashed_gaussian"},
+          {"observation_clip", "0.0"},
           {"action_low", "[-2.0]"},
           {"action_high", "[2.0]"},
           {"network", network},
           {"log_std_min", "-5.0"},
-          {"log_std_max", "2.0"}};
+          {"log_std_max", "2.0"},
+          {"squash", "0"},
+          {"num_choices", "[2]"}};
+}
+
+TensorView PolicyTensor(const char* name, std::vector<int64_t> shape) {
+  static const std::vector<float>* const values = new std::vector<float>(8, 0.25f);
+  size_t size_bytes = sizeof(float);
+  for (const int64_t axis : shape) size_bytes *= axis;
+  return {name, proto::FLOAT32, std::move(shape),
+          absl::string_view(reinterpret_cast<const char*>(values->data()), size_bytes)};
 }
 
 void AddPolicies(const Corpus& corpus) {
-  const std::vector<float> values(8, 0.25f);
-  const absl::string_view bytes(reinterpret_cast<const char*>(values.data()), 32);
-  const auto tensor = [&](const char* name, std::vector<int64_t> shape, size_t size_bytes) {
-    return TensorView{name, proto::FLOAT32, std::move(shape), bytes.substr(0, size_bytes)};
-  };
   std::vector<TensorView> tensors = {
-      tensor("actor.hidden.0.weight", {2, 2}, 16), tensor("actor.hidden.0.bias", {2}, 8),
-      tensor("actor.head.weight", {2, 2}, 16), tensor("actor.head.bias", {2}, 8)};
+      PolicyTensor("actor.hidden.0.weight", {2, 2}), PolicyTensor("actor.hidden.0.bias", {2}),
+      PolicyTensor("actor.head.weight", {2, 2}), PolicyTensor("actor.head.bias", {2})};
   auto metadata = PolicyText("{\"hiddenSizes\":[2]}");
-  const std::string plain = EncodeSafetensors(tensors, metadata).value();
-  corpus.Add("policy", "plain", Framed(plain));
-  corpus.Add("policy", "raw", "R" + plain);
+  const auto add = [&](const char* seed) {
+    corpus.Add("policy", seed, Framed(EncodeSafetensors(tensors, metadata).value()));
+  };
+  add("plain");
+  corpus.Add("policy", "raw", "R" + EncodeSafetensors(tensors, metadata).value());
+  metadata["distribution"] = "categorical";
+  add("choices");
   metadata["warmup"] = "1";
-  corpus.Add("policy", "warmup", Framed(EncodeSafetensors(tensors, metadata).value()));
-  for (const char* name : {"normalizer.mean", "normalizer.std"}) {
-    tensors.push_back(tensor(name, {2}, 8));
-  }
-  for (const char* name : {"actor.norm.0.weight", "actor.norm.0.bias"}) {
-    tensors.push_back(tensor(name, {2}, 8));
+  add("warmup");
+  for (const char* name :
+       {"normalizer.mean", "normalizer.std", "actor.norm.0.weight", "actor.norm.0.bias"}) {
+    tensors.push_back(PolicyTensor(name, {2}));
   }
   metadata = PolicyText("{\"hiddenSizes\":[2],\"activation\":\"TANH\",\"layerNorm\":true}");
   metadata["final"] = "1";
-  corpus.Add("policy", "normalized", Framed(EncodeSafetensors(tensors, metadata).value()));
-  tensors = {tensor("actor.head.weight", {2, 2}, 16), tensor("actor.head.bias", {2}, 8)};
+  metadata["observation_clip"] = "10.0";
+  add("normalized");
   metadata = PolicyText("{}");
-  corpus.Add("policy", "linear", Framed(EncodeSafetensors(tensors, metadata).value()));
+  tensors = {PolicyTensor("actor.head.weight", {2, 2}), PolicyTensor("actor.head.bias", {2})};
+  add("linear");
+  metadata["distribution"] = "gaussian";
+  tensors = {PolicyTensor("actor.head.weight", {2, 1}), PolicyTensor("actor.head.bias", {1}),
+             PolicyTensor("actor.log_std", {1}), PolicyTensor("normalizer.reward_std", {1})};
+  add("gaussian");
+  metadata["squash"] = "1";
+  add("squashed");
 }
 
 void AddCheckpoints(const Corpus& corpus) {

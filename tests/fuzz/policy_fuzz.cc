@@ -30,8 +30,13 @@ absl::Status Act(Policy& policy, bool deterministic, std::vector<float>& actions
   const std::vector<float> observations(kObservations * metadata.observation_size, 0.5f);
   if (deterministic) return policy.Mode(observations, kObservations, absl::MakeSpan(actions));
   std::vector<float> rows(actions.size()), log_probs(kObservations);
-  return policy.Sample(observations, kObservations,
-                       {absl::MakeSpan(actions), absl::MakeSpan(rows), absl::MakeSpan(log_probs)});
+  absl::Status status =
+      policy.Sample(observations, kObservations,
+                    {absl::MakeSpan(actions), absl::MakeSpan(rows), absl::MakeSpan(log_probs)});
+  if (!status.ok()) return status;
+  for (const float element : rows) Require(std::isfinite(element), "a row gets ", element);
+  for (const float log_prob : log_probs) Require(std::isfinite(log_prob), "log_prob ", log_prob);
+  return status;
 }
 
 void CheckActions(Policy& policy, bool deterministic) {

@@ -104,7 +104,8 @@ void Target::Sample(absl::string_view bytes) {
   const auto waiter = NewWaiter();
   SampleBatch batch;
   if (!table_->SampleOrWait({request.num_windows(), request.inserted_above()}, waiter, &batch)) {
-    Require(!table_->Describe().samplers_wait_for().empty(), "a sampler waits for nothing");
+    const bool is_poll = request.num_windows() == 0;
+    Require(is_poll || !table_->Describe().samplers_wait_for().empty(), "it waits for nothing");
     return table_->Forget(waiter);
   }
   grpc::ByteBuffer encoded = EncodeSampleReply(&batch);
