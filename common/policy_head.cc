@@ -44,9 +44,10 @@ bool DrawGaussian(const PolicyMetadata& metadata, const float* head, const float
     if (squashed_density) log_prob -= LogTanhSlope(u);
     out.env[i] = static_cast<float>(ForEnvironment(metadata, u, i));
     out.row[i] = squashed_density ? out.env[i] : static_cast<float>(ToNativeUnits(metadata, u, i));
+    if (!std::isfinite(out.row[i])) return false;
   }
   *out.log_prob = static_cast<float>(log_prob);
-  return true;
+  return std::isfinite(*out.log_prob);
 }
 
 // Calls `use` with the logits of each element of the action; false if one is not a number.
@@ -77,7 +78,7 @@ bool DrawChoices(const PolicyMetadata& metadata, const float* head, std::mt19937
     out.env[i] = out.row[i] = static_cast<float>(choice);
   });
   *out.log_prob = static_cast<float>(log_prob);
-  return good && std::isfinite(log_prob);
+  return good && std::isfinite(*out.log_prob);
 }
 
 }  // namespace

@@ -290,6 +290,22 @@ TEST(PolicyTest, ActionsThatAreNoNumbersAreAnError) {
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
 }
 
+TEST(PolicyTest, ASpreadTooLargeForNumbersIsAnErrorAndReachesNoRow) {
+  const PolicyMetadata metadata = GaussianMetadata(/*squash=*/false);
+  FlatParameters network = Network(metadata);
+  network.frozen().back().fill_(1000);  // of log_std
+  const Snapshot snapshot{.run = metadata.run,
+                          .version = metadata.version,
+                          .image = EncodePolicy(metadata, network).value()};
+  const auto policy = Policy::FromSnapshot(snapshot);
+  ASSERT_TRUE(policy.ok()) << policy.status();
+  std::vector<float> actions(kActions), rows(kActions), log_probs(1);
+  const absl::Status status =
+      (*policy)->Sample(Observations(1), 1,
+                        {absl::MakeSpan(actions), absl::MakeSpan(rows), absl::MakeSpan(log_probs)});
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+}
+
 TEST(PolicyTest, SpansOfTheWrongSizeAreRefused) {
   const auto policy = Policy::FromSnapshot(MakeSnapshot(Metadata()));
   const std::vector<float> observations = Observations(4);
