@@ -17,8 +17,8 @@ constexpr int kMaxStreamsAsked = 65536;
 constexpr size_t kMaxAcksWaiting = 65536;
 // What is set aside for a call that does not say how large its messages are.
 constexpr uint64_t kUndeclaredMessageBytes = 256 << 10;
-// What gRPC holds for a call beside the message that is being read: the next one's beginning, and a
-// buffer for the socket (server.cc).
+// What gRPC may hold for a call beside the message that is being read: the next ones, and a buffer
+// for the socket.  More only while its quota, half of the budget, is not used up (server.cc).
 constexpr uint64_t kTransportBytes = 128 << 10;
 
 }  // namespace
