@@ -52,7 +52,7 @@ std::string ReadRequest(int connection) {
   std::string request;
   char buffer[1024];
   while (request.size() < kMaxRequestBytes) {
-    const ssize_t size = recv(connection, buffer, sizeof(buffer), 0);
+    const ssize_t size = TEMP_FAILURE_RETRY(recv(connection, buffer, sizeof(buffer), 0));
     if (size <= 0) return "";
     request.append(buffer, size);
     if (absl::StrContains(request, "\r\n\r\n")) return request;
@@ -62,7 +62,8 @@ std::string ReadRequest(int connection) {
 
 void WriteAll(int connection, absl::string_view text) {
   while (!text.empty()) {
-    const ssize_t size = send(connection, text.data(), text.size(), MSG_NOSIGNAL);
+    const ssize_t size =
+        TEMP_FAILURE_RETRY(send(connection, text.data(), text.size(), MSG_NOSIGNAL));
     if (size <= 0) return;
     text.remove_prefix(size);
   }

@@ -1,8 +1,12 @@
 // Requests as anybody may send them to a metrics port, over a real connection: the answer is well
 // formed or there is none, the metrics go to GET /metrics only, and the server goes on.
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
 
 #include "absl/strings/match.h"
 #include "common/metrics_server.h"
@@ -15,6 +19,15 @@ constexpr char kMetrics[] = "troupe_up 1\n";
 // The server reads this much at a time; what lies behind is unread when it closes, and the
 // kernel may then drop the answer.
 constexpr size_t kOneReadBytes = 1024;
+
+// libFuzzer's clock interrupts; a connect() that was goes on by itself.
+int ErrorOfConnect(int fd) {
+  pollfd connecting = {.fd = fd, .events = POLLOUT, .revents = 0};
+  if (TEMP_FAILURE_RETRY(poll(&connecting, 1, -1)) < 0) return errno;
+  int error = 0;
+  socklen_t size = sizeof(error);
+  return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 ? error : errno;
+}
 
 int Connect(int port) {
   const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -29,18 +42,23 @@ int Connect(int port) {
   address.sin_family = AF_INET;
   address.sin_port = htons(static_cast<uint16_t>(port));
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  const bool connected = connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0;
-  Require(connected, "the server does not take connections any more");
+  int error = connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0 ? 0 : errno;
+  if (error == EINTR) error = ErrorOfConnect(fd);
+  Require(error == 0, "the server does not take connections any more: ", strerror(error));
   return fd;
 }
 
 std::string Ask(int port, absl::string_view request) {
   const int fd = Connect(port);
-  if (!request.empty()) send(fd, request.data(), request.size(), MSG_NOSIGNAL);
+  if (!request.empty()) {
+    (void)TEMP_FAILURE_RETRY(send(fd, request.data(), request.size(), MSG_NOSIGNAL));
+  }
   shutdown(fd, SHUT_WR);
   std::string answer;
   char buffer[4096];
-  for (ssize_t n; (n = recv(fd, buffer, sizeof(buffer), 0)) > 0;) answer.append(buffer, n);
+  for (ssize_t n; (n = TEMP_FAILURE_RETRY(recv(fd, buffer, sizeof(buffer), 0))) > 0;) {
+    answer.append(buffer, n);
+  }
   close(fd);
   return answer;
 }
