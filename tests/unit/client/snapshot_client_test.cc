@@ -187,7 +187,7 @@ TEST_F(SnapshotClientTest, ASizeBeyondTheBoundIsRejectedBeforeItsBytes) {
   options_.shards = {first_.target()};
   Hold(first_, *MakeSnapshot(3, 5000));
   Subscribe();
-  EXPECT_THAT(subscriber_->WaitNewer(0, absl::Now() + absl::Seconds(1)).status().message(),
+  EXPECT_THAT(subscriber_->WaitNewer(0, absl::Now() + absl::Seconds(4)).status().message(),
               HasSubstr("5000 bytes, must be 1 to 4999"));
 }
 
