@@ -38,7 +38,7 @@ PolicyMetadata PolicyOf(const proto::Ppo& config, const UnrollReader& reader) {
   return policy;
 }
 
-// Rows `order` of everything; a view where `order` is undefined.
+// `pick` of every tensor that there is.
 template <typename Pick>
 Ppo::Steps ForAll(const Ppo::Steps& steps, Pick pick) {
   const auto of = [&](const Tensor& tensor) { return tensor.defined() ? pick(tensor) : tensor; };
@@ -337,12 +337,7 @@ absl::StatusOr<std::map<std::string, std::string>> Ppo::Save() const {
 }
 
 absl::Status Ppo::Load(const std::map<std::string, std::string>& files) {
-  try {
-    const torch::NoGradGuard no_grad;
-    return LoadFiles(files);
-  } catch (const std::exception& e) {
-    return absl::InvalidArgumentError(absl::StrCat("cannot restore PPO: ", e.what()));
-  }
+  return Restore("PPO", [&] { return LoadFiles(files); });
 }
 
 absl::Status Ppo::LoadFiles(const std::map<std::string, std::string>& files) {

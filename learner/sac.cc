@@ -211,12 +211,7 @@ absl::StatusOr<std::map<std::string, std::string>> Sac::Save() const {
 }
 
 absl::Status Sac::Load(const std::map<std::string, std::string>& files) {
-  try {
-    const torch::NoGradGuard no_grad;
-    return LoadFiles(files);
-  } catch (const std::exception& e) {
-    return absl::InvalidArgumentError(absl::StrCat("cannot restore SAC: ", e.what()));
-  }
+  return Restore("SAC", [&] { return LoadFiles(files); });
 }
 
 absl::Status Sac::LoadFiles(const std::map<std::string, std::string>& files) {

@@ -6,6 +6,15 @@
 
 namespace troupe {
 
+absl::Status Restore(absl::string_view algorithm, absl::FunctionRef<absl::Status()> load) {
+  try {
+    const torch::NoGradGuard no_grad;
+    return load();
+  } catch (const std::exception& e) {
+    return absl::InvalidArgumentError(absl::StrCat("cannot restore ", algorithm, ": ", e.what()));
+  }
+}
+
 at::Generator MakeGenerator(torch::Device device, uint64_t seed) {
   at::Generator generator = at::globalContext().defaultGenerator(device).clone();
   generator.set_current_seed(seed);

@@ -7,8 +7,10 @@
 #include <map>
 #include <string>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "common/safetensors.h"
 #include "common/tensor_file.h"
 
@@ -20,6 +22,10 @@ using StateFiles = std::map<std::string, std::string>;
 inline constexpr char kModelFile[] = "model.safetensors";
 inline constexpr char kOptimizerFile[] = "optimizer_state.safetensors";
 inline constexpr char kRandomFile[] = "rng_state.safetensors";
+
+// What `load` returns, which runs without gradients; what it throws as INVALID_ARGUMENT that names
+// the algorithm.
+absl::Status Restore(absl::string_view algorithm, absl::FunctionRef<absl::Status()> load);
 
 at::Generator MakeGenerator(torch::Device device, uint64_t seed);
 

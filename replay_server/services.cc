@@ -26,14 +26,19 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* ReplayService::Follow(
   return FollowCall::Start(shard_, *request);
 }
 
+template <typename Request>
+absl::StatusOr<Table*> ReplayService::TableOf(const Request& request) const {
+  if (absl::Status status = shard_->CheckServing(); !status.ok()) return status;
+  if (absl::Status status = shard_->CheckRun(request.run()); !status.ok()) return status;
+  return shard_->FindTable(request.table());
+}
+
 grpc::ServerUnaryReactor* ReplayService::UpdatePriorities(
     grpc::CallbackServerContext* context, const proto::UpdatePrioritiesRequest* request,
     proto::UpdatePrioritiesReply* reply) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(ToGrpc([&] {
-    if (absl::Status status = shard_->CheckServing(); !status.ok()) return status;
-    if (absl::Status status = shard_->CheckRun(request->run()); !status.ok()) return status;
-    const absl::StatusOr<Table*> table = shard_->FindTable(request->table());
+    const absl::StatusOr<Table*> table = TableOf(*request);
     if (!table.ok()) return table.status();
     const auto outcome = (*table)->UpdatePriorities(request->priorities());
     if (!outcome.ok()) return outcome.status();
@@ -49,9 +54,7 @@ grpc::ServerUnaryReactor* ReplayService::RequestUnrolls(grpc::CallbackServerCont
                                                         proto::RequestUnrollsReply* reply) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(ToGrpc([&] {
-    if (absl::Status status = shard_->CheckServing(); !status.ok()) return status;
-    if (absl::Status status = shard_->CheckRun(request->run()); !status.ok()) return status;
-    const absl::StatusOr<Table*> table = shard_->FindTable(request->table());
+    const absl::StatusOr<Table*> table = TableOf(*request);
     if (!table.ok()) return table.status();
     uint32_t writers = 0;
     shard_->calls().ForEach(

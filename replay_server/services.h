@@ -1,6 +1,7 @@
 #ifndef TROUPE_REPLAY_SERVER_SERVICES_H_
 #define TROUPE_REPLAY_SERVER_SERVICES_H_
 
+#include "absl/status/statusor.h"
 #include "proto/replay.grpc.pb.h"
 #include "proto/weights.grpc.pb.h"
 #include "replay_server/shard.h"
@@ -38,6 +39,10 @@ class ReplayService final
                                      proto::DescribeReply* reply) override;
 
  private:
+  // The table that a unary request names, if this shard serves its run.
+  template <typename Request>
+  absl::StatusOr<Table*> TableOf(const Request& request) const;
+
   Shard* const shard_;
 };
 

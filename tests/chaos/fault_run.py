@@ -2,6 +2,7 @@
 
 A writer's ledger (see faults/peer.cc) is held against the shard's log at the end: check_rows()."""
 
+import argparse
 import json
 import os
 import pathlib
@@ -246,3 +247,28 @@ class FaultRun:
         if wrong or found:
             raise Violation(f"in the log: {wrong}, streams of nobody: {found}")
         return acked
+
+
+def run_test(name, description, disturb):
+    """A test's `main`: its figures as a line of JSON, or the violation; returns the exit code.
+
+    `disturb(run, args)` does what the test does to the peers of a FaultRun and returns its figures.
+    """
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("build_dir", metavar="BUILD_DIR")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--long", action="store_true")
+    parser.add_argument("--keep", help="a folder for what the run leaves")
+    args = parser.parse_args()
+    begin = time.monotonic()
+    try:
+        with FaultRun(args.build_dir, args.keep) as run:
+            figures = disturb(run, args)
+    except Violation as violation:
+        print(f"{name}: seed {args.seed}: {violation}", file=sys.stderr)
+        return 1
+    print(json.dumps({**figures, "seed": args.seed, "violations": 0,
+                      "seconds": round(time.monotonic() - begin, 1)}))
+    return 0

@@ -10,13 +10,11 @@ themselves within the time that ARCHITECTURE.md gives; in the end every row is i
 writer made it, once, and no window was wrong.  --long: all faults, not just one of those that a
 keepalive must find, and connections that were idle.  Prints a JSON line; exit code 1: violated."""
 
-import argparse
-import json
 import random
 import sys
 import time
 
-from fault_run import (KEEPALIVE_SECONDS, RECONNECT_SECONDS, SLACK_SECONDS, FaultRun, Violation,
+from fault_run import (KEEPALIVE_SECONDS, RECONNECT_SECONDS, SLACK_SECONDS, Violation, run_test,
                        wait_for)
 
 SOON = RECONNECT_SECONDS + SLACK_SECONDS
@@ -127,27 +125,11 @@ def disturb(scene, args):
     return figures
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("build_dir", metavar="BUILD_DIR")
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--long", action="store_true")
-    parser.add_argument("--keep", help="a folder for what the run leaves")
-    args = parser.parse_args()
-    begin = time.monotonic()
-    try:
-        with FaultRun(args.build_dir, args.keep) as run:
-            scene = Scene(run)
-            figures = {"went_on_after_seconds": disturb(scene, args), **scene.check()}
-    except Violation as violation:
-        print(f"network_faults_test: seed {args.seed}: {violation}", file=sys.stderr)
-        return 1
-    print(json.dumps({**figures, "seed": args.seed, "violations": 0,
-                      "seconds": round(time.monotonic() - begin, 1)}))
-    return 0
+def disturb_all(run, args):
+    scene = Scene(run)
+    figures = {"went_on_after_seconds": disturb(scene, args), **scene.check()}
+    return figures
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_test("network_faults_test", __doc__, disturb_all))

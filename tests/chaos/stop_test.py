@@ -10,8 +10,6 @@ may; the shard's memory stays in its bounds, and in the end every row is in the 
 stopped for longer than a keepalive waits, too, and then each process of a training run. Prints a
 JSON line; exit code 1: violated."""
 
-import argparse
-import json
 import random
 import signal
 import sys
@@ -20,7 +18,7 @@ import time
 
 import kill_test
 import processes
-from fault_run import (KEEPALIVE_SECONDS, RECONNECT_SECONDS, SLACK_SECONDS, FaultRun, Violation)
+from fault_run import (KEEPALIVE_SECONDS, RECONNECT_SECONDS, SLACK_SECONDS, Violation, run_test)
 
 SOON = RECONNECT_SECONDS + SLACK_SECONDS
 # What the others must do while one is stopped: about a second's work.
@@ -143,29 +141,13 @@ def await_growth(cluster):
     cluster.wait_for(lambda: cluster.env_steps() >= steps, f"{steps} env steps")
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("build_dir", metavar="BUILD_DIR")
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--long", action="store_true")
-    parser.add_argument("--keep", help="a folder for what the run leaves")
-    args = parser.parse_args()
-    begin = time.monotonic()
-    try:
-        with FaultRun(args.build_dir, args.keep) as run:
-            scene = Scene(run)
-            figures = {"went_on_after_seconds": disturb(scene, args), **scene.check()}
-            if args.long:
-                figures["training"] = stop_training(str(run.bin), random.Random(args.seed))
-    except Violation as violation:
-        print(f"stop_test: seed {args.seed}: {violation}", file=sys.stderr)
-        return 1
-    print(json.dumps({**figures, "seed": args.seed, "violations": 0,
-                      "seconds": round(time.monotonic() - begin, 1)}))
-    return 0
+def disturb_all(run, args):
+    scene = Scene(run)
+    figures = {"went_on_after_seconds": disturb(scene, args), **scene.check()}
+    if args.long:
+        figures["training"] = stop_training(str(run.bin), random.Random(args.seed))
+    return figures
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_test("stop_test", __doc__, disturb_all))
