@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/window_batch.h"
+#include "learner/replica_store.h"
 
 namespace troupe {
 
@@ -31,6 +32,19 @@ class Algorithm {
   // the work may still be under way on return.  `env_steps`: of the run so far, for schedules.
   // INVALID_ARGUMENT if the windows do not have the shape of the layout and the algorithm.
   virtual absl::Status Update(const WindowBatch& batch, int64_t env_steps) = 0;
+
+  // For learner.sampling = REPLICA: makes the memory of a replica, which the algorithm owns and
+  // draws from in UpdateFromReplica.  UNIMPLEMENTED says why this one has none; RESOURCE_EXHAUSTED:
+  // there is not so much memory.
+  virtual absl::StatusOr<ReplicaStore*> MakeReplica(const ReplicaShape& shape) {
+    return absl::UnimplementedError("this algorithm does not learn from a replica");
+  }
+  // Takes `count` gradient steps, each on a batch that it draws itself.  On a GPU the work may
+  // still be under way on return, but not that of the call before.  REQUIRES: MakeReplica() was OK,
+  // and the replica's range is not empty.
+  virtual absl::Status UpdateFromReplica(int64_t count, int64_t env_steps) {
+    return absl::UnimplementedError("this algorithm does not learn from a replica");
+  }
 
   // Gradient steps ever done, those before a Load included.
   virtual int64_t updates() const = 0;
