@@ -3,10 +3,8 @@
 
 #include <torch/torch.h>
 
-#include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
-#include "common/layout.h"
+#include "learner/row_columns.h"
 #include "proto/experience.pb.h"
 
 namespace troupe {
@@ -14,16 +12,7 @@ namespace troupe {
 // Rows are read as words of this size. Unit: bytes.
 inline constexpr int64_t kWordBytes = sizeof(float);
 
-// INVALID_ARGUMENT names the column that is missing or has another type.
-absl::StatusOr<ColumnLayout> FindColumn(const Layout& layout, absl::string_view name,
-                                        proto::DType dtype);
-// The same for a column of one element.
-absl::StatusOr<ColumnLayout> FindScalar(const Layout& layout, absl::string_view name,
-                                        proto::DType dtype);
-// nullptr if there is none.
-const proto::Column* FindProto(const Layout& layout, absl::string_view name);
-
-// How actions in native units become ones in (-1, 1): (a - center) * scale, [action_size] each.
+// ActionScaling as tensors, [action_size] each.
 struct ActionRange {
   torch::Tensor center, scale;
 };

@@ -1,0 +1,55 @@
+#include "learner/row_columns.h"
+
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+
+namespace troupe {
+
+absl::StatusOr<ColumnLayout> FindColumn(const Layout& layout, absl::string_view name,
+                                        proto::DType dtype) {
+  absl::StatusOr<ColumnLayout> column = layout.Find(name);
+  if (!column.ok()) return absl::InvalidArgumentError(column.status().message());
+  if (column->dtype != dtype) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("column '", name, "' is ", proto::DType_Name(column->dtype),
+                     ", the learner wants ", proto::DType_Name(dtype)));
+  }
+  return column;
+}
+
+absl::StatusOr<ColumnLayout> FindScalar(const Layout& layout, absl::string_view name,
+                                        proto::DType dtype) {
+  absl::StatusOr<ColumnLayout> column = FindColumn(layout, name, dtype);
+  if (column.ok() && column->num_elements != 1) {
+    return absl::InvalidArgumentError(absl::StrCat("column '", name, "' is no scalar"));
+  }
+  return column;
+}
+
+const proto::Column* FindProto(const Layout& layout, absl::string_view name) {
+  for (const proto::Column& column : layout.proto().columns()) {
+    if (column.name() == name) return &column;
+  }
+  return nullptr;
+}
+
+absl::StatusOr<ActionScaling> ScalingOf(const proto::Column& action, int64_t action_size) {
+  if (action.low_size() != action_size || action.high_size() != action_size) {
+    return absl::InvalidArgumentError("column 'action' has no bounds; the policy needs them");
+  }
+  ActionScaling scaling;
+  for (int64_t i = 0; i < action_size; ++i) {
+    const double low = action.low(i), high = action.high(i);
+    if (!std::isfinite(low) || !std::isfinite(high) || low >= high) {
+      return absl::InvalidArgumentError(absl::StrCat("column 'action': bounds of element ", i,
+                                                     " are [", low, ", ", high,
+                                                     "]; the policy needs finite ones"));
+    }
+    scaling.center.push_back((low + high) / 2);
+    scaling.scale.push_back(2 / (high - low));
+  }
+  return scaling;
+}
+
+}  // namespace troupe
