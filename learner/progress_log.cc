@@ -29,6 +29,8 @@ constexpr std::pair<const char*, const char*> kStatistics[] = {
     {"policy_loss", "Less the surrogate of the policy."},
     {"value_loss", "Objective of the value function."},
     {"learning_rate", "Learning rate of policy and value function."},
+    {"policy_lag_min", "Versions by which the newest step of the batches is behind the learner."},
+    {"policy_lag_max", "Versions by which the oldest step of the batches is behind the learner."},
     {"explained_variance", "Part of the value targets' variance that the values explained."}};
 
 }  // namespace

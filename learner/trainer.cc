@@ -129,6 +129,7 @@ absl::Status Trainer::UpdateOnce() {
   const absl::Time begin = absl::Now();
   const int64_t before = parts_.algorithm.updates();
   learned_env_steps_ = static_cast<int64_t>(parts_.replay.counts().env_steps);
+  if (on_policy_) lag_.Add(*batch, state_.version);
   if (absl::Status status = parts_.algorithm.Update(*batch, learned_env_steps_); !status.ok()) {
     return status;
   }
@@ -230,11 +231,14 @@ absl::Status Trainer::Log(bool done) {
   const int64_t too_old = parts_.batches.steps_too_old();
   parts_.log.CountTooOld(too_old - std::exchange(counted_too_old_, too_old));
   const double seconds = std::max(absl::ToDoubleSeconds(now - logged_), 1e-9);
+  std::map<std::string, double> statistics = parts_.algorithm.Statistics();
+  statistics.merge(lag_.Statistics());
+  lag_.Clear();
   absl::Status status = parts_.log.Write(
       {.env_steps = static_cast<int64_t>(parts_.replay.counts().env_steps),
        .updates = updates,
        .policy_version = state_.version.Packed(),
-       .statistics = parts_.algorithm.Statistics(),
+       .statistics = std::move(statistics),
        .updates_per_second = static_cast<double>(updates - logged_updates_) / seconds,
        .wait_seconds = absl::ToDoubleSeconds(waited_),
        .done = done});

@@ -14,6 +14,7 @@
 #include "common/version.h"
 #include "learner/algorithm.h"
 #include "learner/batch_source.h"
+#include "learner/policy_lag.h"
 #include "learner/progress_log.h"
 #include "proto/config.pb.h"
 
@@ -80,6 +81,7 @@ class Trainer final {
   int64_t logged_updates_;
   int64_t counted_too_old_ = 0;
   absl::Duration waited_;
+  PolicyLag lag_;  // of what an on-policy algorithm learned from
 };
 
 // Loads the newest checkpoint under `checkpoints` into `algorithm`, if there is one, and picks an

@@ -1,9 +1,18 @@
 #include "replay_server/sample_batch.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
 namespace troupe {
+namespace {
+
+constexpr size_t kCacheLineBytes = 64;
+// Of a segment's rows, asked of memory when it is added: they are copied only when all windows of
+// the batch are chosen, and in a large table each of them lies somewhere else.
+constexpr size_t kFetchedAhead = 512;
+
+}  // namespace
 
 PinnedRows& PinnedRows::operator=(PinnedRows&& other) noexcept {
   std::swap(segments_, other.segments_);
@@ -18,6 +27,9 @@ void PinnedRows::Pin(std::atomic<uint32_t>* pin) {
 }
 
 void PinnedRows::AddRows(const uint8_t* rows, size_t size_bytes) {
+  for (size_t at = 0; at < std::min(size_bytes, kFetchedAhead); at += kCacheLineBytes) {
+    __builtin_prefetch(rows + at);
+  }
   segments_.push_back({rows, size_bytes});
   size_bytes_ += size_bytes;
 }

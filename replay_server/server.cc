@@ -23,13 +23,16 @@ constexpr int64_t kMessageOverheadBytes = 65536;
 // For connections without calls.
 constexpr absl::Duration kHangUpPatience = absl::Milliseconds(200);
 
+// Below this gRPC ends calls of even a few writers for want of memory, and reads in small pieces.
+constexpr int64_t kLeastReadAheadBytes = 32 << 20;
+
 // gRPC sizes each connection's window by the bandwidth that it finds, 4 MB a writer on this
 // machine, which no budget of ours knows: 200 of them took 820 MB.  Under a quota the windows
 // shrink as it fills; without the probing they would be 64 KB, which halves the rate here and costs
 // far more over a longer way.
 void SetReadAhead(int64_t message_budget_bytes, grpc::ServerBuilder* builder) {
   grpc::ResourceQuota quota("troupe_replay_server");
-  quota.Resize(static_cast<size_t>(message_budget_bytes / 2));
+  quota.Resize(static_cast<size_t>(std::max(message_budget_bytes / 2, kLeastReadAheadBytes)));
   builder->SetResourceQuota(quota);
 }
 

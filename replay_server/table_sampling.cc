@@ -66,7 +66,13 @@ void Table::AddRows(const Selection& selection, PinnedRows* rows) {
 }
 
 void Table::Draw(uint64_t n, SampleBatch* batch) {
-  for (const Selection& selection : windows_->Draw(n)) {
+  const absl::Span<const Selection> selections = windows_->Draw(n);
+  // In a large table each lies somewhere else: all are asked for before the first is waited for.
+  for (const Selection& selection : selections) {
+    log_->Prefetch(selection.block);
+    __builtin_prefetch(&pins_[selection.block], /*rw=*/1);
+  }
+  for (const Selection& selection : selections) {
     batch->row_ids.push_back(log_->RowId(selection.block, selection.slot));
     batch->probabilities.push_back(selection.probability);
     AddRows(selection, &batch->windows);

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "replay_server/huge_pages.h"
+
 namespace troupe {
 
 // What a node of the tree knows of its children: one value each, one cache line in all.
@@ -79,7 +81,7 @@ class PriorityTree final {
     }
     void Unmark(uint64_t index) { marks[index / 64] &= ~(uint64_t{1} << (index % 64)); }
 
-    std::vector<TreeNode> nodes;
+    std::vector<TreeNode, HugePageAllocator<TreeNode>> nodes;
     std::vector<uint64_t> marks;  // a bit a node: is it in changed_?
   };
 

@@ -99,9 +99,10 @@ class Process:
 
 
 class Cluster:
-    """Two shards, two actors with ledgers and a learner in `run_dir`."""
+    """Shards, actors with ledgers and a learner in `run_dir`."""
 
-    def __init__(self, bin_dir, run_dir):
+    def __init__(self, bin_dir, run_dir, config=CONFIG, settings=tuple(SETTINGS),
+                 num_actors=NUM_ACTORS):
         self._bin = bin_dir
         self.run_dir = run_dir
         self.total_env_steps = NO_END
@@ -109,11 +110,11 @@ class Cluster:
         for name in ("logs", "ledgers", "ports"):
             os.makedirs(self._file(name))
         addresses = [f"127.0.0.1:{port}" for port in ports.choose(NUM_SHARDS)]
-        self._flags = [f"--config={CONFIG}", "--metrics_port=-1",
-                       *[f"--set={word}" for word in SETTINGS],
+        self._flags = [f"--config={config}", "--metrics_port=-1",
+                       *[f"--set={word}" for word in settings],
                        "--set=shards=" + ",".join(addresses)]
         self.shards = [self._make_shard(i) for i in range(NUM_SHARDS)]
-        self.actors = [self._make_actor(i) for i in range(NUM_ACTORS)]
+        self.actors = [self._make_actor(i) for i in range(num_actors)]
         self.learner = Process("learner-0", self._learner_command, self._file("logs"))
         self.processes = [*self.shards, *self.actors, self.learner]
 

@@ -2,13 +2,15 @@
 
     build/venv/bin/python deploy/experiments/lecture/run.py --out runs/lecture
         [--task half_cheetah] [--seeds 3] [--ppo_steps 1000000] [--sac_steps 100000]
-        [--only NAME]... [--draw_only]
+        [--only NAME]... [--draw_only] [--build_dir D] [--jobs N]
 
 Every arm is a run of deploy/up, through actors, shards and learner; a run that is complete is not
-made again, so the experiment may be stopped and started.  Draws one figure for each question into
+made again, so the experiment may be stopped and started.  A run takes about 2 cores: --jobs is how
+many are made at once.  --build_dir: where the programs are, built already.  Draws one figure for each question into
 --out: return of deterministic episodes against environment steps, mean and spread over the seeds.
 """
 import argparse
+import concurrent.futures
 import json
 import pathlib
 import subprocess
@@ -87,10 +89,11 @@ def train(args, algorithm, arm, seed):
             f"evaluator.interval_env_steps={max(1, steps // 25)}", *ARMS[algorithm][arm]]
     print(f"{folder.name}: {steps:,} steps", flush=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    built = ["--no-build", "--build_dir", args.build_dir] if args.build_dir else []
     with open(f"{folder}.log", "w", encoding="utf-8") as log:
         code = subprocess.run(
             [ROOT / "deploy" / "up", "--no-prometheus", "--config", config, "--run_dir", folder,
-             *[f"--set={word}" for word in sets]], stdout=log, stderr=subprocess.STDOUT,
+             *built, *[f"--set={word}" for word in sets]], stdout=log, stderr=subprocess.STDOUT,
             check=False).returncode
     if code != 0:
         print(f"{folder.name}: exit code {code}, see {folder}.log", file=sys.stderr)
@@ -158,15 +161,19 @@ def main():
     parser.add_argument("--only", action="append", choices=list(FIGURES),
                         help="a figure; default: all")
     parser.add_argument("--draw_only", action="store_true")
+    parser.add_argument("--build_dir", type=pathlib.Path)
+    parser.add_argument("--jobs", type=int, default=1)
     args = parser.parse_args()
     args.out = args.out.resolve()
     args.out.mkdir(parents=True, exist_ok=True)
     figures = args.only or list(FIGURES)
     wanted = dict.fromkeys(arm for name in figures for arm in FIGURES[name][1])
-    for seed in range(1, args.seeds + 1):
-        for algorithm, arm in wanted:
-            if not args.draw_only:
-                train(args, algorithm, arm, seed)
+    if not args.draw_only:
+        with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+            for _ in pool.map(lambda run: train(args, *run),
+                              [(*arm, seed) for seed in range(1, args.seeds + 1)
+                               for arm in wanted]):
+                pass
     for name in figures:
         draw(args, name)
     text = "\n".join(table(args)) + "\n"
