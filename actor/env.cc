@@ -65,7 +65,8 @@ std::vector<const FieldDescriptor*> Keywords(const proto::Environment& message) 
   message.GetReflection()->ListFields(message, &fields);
   const auto is_general = [](const FieldDescriptor* field) {
     return field->number() == proto::Environment::kIdFieldNumber ||
-           field->number() == proto::Environment::kMaxEpisodeStepsFieldNumber;
+           field->number() == proto::Environment::kMaxEpisodeStepsFieldNumber ||
+           field->number() == proto::Environment::kHideVelocitiesFieldNumber;
   };
   fields.erase(std::remove_if(fields.begin(), fields.end(), is_general), fields.end());
   return fields;

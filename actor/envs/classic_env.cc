@@ -20,7 +20,7 @@ double Choice(double action, int num_choices) {
 ClassicEnv::ClassicEnv(const ClassicTask& task, const proto::Environment& options)
     : task_(task), options_(options) {
   spec_.id = std::string(task.task.id);
-  spec_.observation_size = task.observation_size;
+  for (int i = 0; i < task.observation_size; ++i) spec_.observation_size += !IsHidden(i);
   spec_.action_size = 1;
   if (task.num_choices > 0) {
     spec_.num_choices = {task.num_choices};
@@ -56,8 +56,12 @@ StepResult ClassicEnv::Step(absl::Span<const double> action, absl::Span<double> 
 }
 
 void ClassicEnv::Observe(absl::Span<double> observation) const {
-  task_.observe(state_, observation);
-  for (double& x : observation) x = static_cast<float>(x);
+  std::array<double, kMaxClassicObservation> elements{};
+  task_.observe(state_, absl::MakeSpan(elements));
+  double* out = observation.data();
+  for (int i = 0; i < task_.observation_size; ++i) {
+    if (!IsHidden(i)) *out++ = static_cast<float>(elements[i]);
+  }
 }
 
 }  // namespace troupe

@@ -13,6 +13,8 @@
 
 namespace troupe {
 
+inline constexpr int kMaxClassicObservation = 6;
+
 // State of a classic control task; the task says how many of the numbers it uses.
 using ClassicState = std::array<double, 4>;
 
@@ -20,7 +22,9 @@ using ClassicState = std::array<double, 4>;
 struct ClassicTask {
   Task task;
   int state_size = 0;
-  int observation_size = 0;
+  int observation_size = 0;  // of all elements
+  // Which of them are velocities.
+  std::array<bool, kMaxClassicObservation> is_velocity{};
   // Continuous tasks: one action within +- max_action.  Discrete ones: num_choices.
   double max_action = 0;
   int num_choices = 0;
@@ -49,6 +53,9 @@ class ClassicEnv final : public Env {
                             absl::Span<double> observation) override;
 
  private:
+  bool IsHidden(int element) const {
+    return options_.hide_velocities() && task_.is_velocity[element];
+  }
   void Observe(absl::Span<double> observation) const;
 
   // Constant after construction.

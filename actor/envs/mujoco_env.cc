@@ -138,7 +138,7 @@ MujocoEnv::MujocoEnv(const MujocoTask& task, const proto::Environment& options, 
       data_(mj_makeData(model_.get())),
       world_{*model_, *data_, options_, bodies} {
   mj_forward(model_.get(), data_.get());
-  ObservationWriter counter(nullptr);
+  ObservationWriter counter(nullptr, options_.hide_velocities());
   task_.observe(world_, &counter);
   spec_.id = std::string(task.task.id);
   spec_.observation_size = counter.size();
@@ -155,7 +155,7 @@ void MujocoEnv::Reset(uint64_t seed, absl::Span<double> observation) {
   mj_resetData(model_.get(), data_.get());
   task_.perturb(world_, &random);
   mj_forward(model_.get(), data_.get());
-  ObservationWriter writer(observation.data());
+  ObservationWriter writer(observation.data(), options_.hide_velocities());
   task_.observe(world_, &writer);
 }
 
@@ -171,7 +171,7 @@ absl::Status MujocoEnv::ResetToState(absl::Span<const double> state,
   std::copy_n(state.begin(), nq, data_->qpos);
   std::copy_n(state.begin() + nq, nv, data_->qvel);
   mj_forward(model_.get(), data_.get());
-  ObservationWriter writer(observation.data());
+  ObservationWriter writer(observation.data(), options_.hide_velocities());
   task_.observe(world_, &writer);
   return absl::OkStatus();
 }
@@ -182,7 +182,7 @@ StepResult MujocoEnv::Step(absl::Span<const double> action, absl::Span<double> o
   for (int i = 0; i < options_.frame_skip(); ++i) mj_step(model_.get(), data_.get());
   if (task_.needs_contact_forces) mj_rnePostConstraint(model_.get(), data_.get());
   const double after = task_.position == nullptr ? 0 : task_.position(world_);
-  ObservationWriter writer(observation.data());
+  ObservationWriter writer(observation.data(), options_.hide_velocities());
   task_.observe(world_, &writer);
   return task_.evaluate(world_, action, (after - before) / step_seconds_);
 }

@@ -60,6 +60,13 @@ void PutPositions(const MujocoWorld& world, int hidden, ObservationWriter* out) 
   out->Put(world.qpos().subspan(exclude ? hidden : 0));
 }
 
+void PutClippedVelocities(const MujocoWorld& world, ObservationWriter* out) {
+  for (const double v : world.qvel()) {
+    const double clipped = std::clamp(v, -10.0, 10.0);
+    out->PutVelocities({&clipped, 1});
+  }
+}
+
 // The form that the walking tasks share: forward and survival reward minus costs.
 StepResult Walk(const MujocoWorld& world, double v, bool healthy, double costs) {
   const proto::Environment& options = world.options;
@@ -133,23 +140,23 @@ double MassCenterX(const MujocoWorld& world) {
 
 void ObserveHalfCheetah(const MujocoWorld& world, ObservationWriter* out) {
   PutPositions(world, 1, out);
-  out->Put(world.qvel());
+  out->PutVelocities(world.qvel());
 }
 
 // Hopper and Walker2d.
 void ObserveWithClippedVelocity(const MujocoWorld& world, ObservationWriter* out) {
   PutPositions(world, 1, out);
-  for (const double v : world.qvel()) out->Put(std::clamp(v, -10.0, 10.0));
+  PutClippedVelocities(world, out);
 }
 
 void ObserveSwimmer(const MujocoWorld& world, ObservationWriter* out) {
   PutPositions(world, 2, out);
-  out->Put(world.qvel());
+  out->PutVelocities(world.qvel());
 }
 
 void ObserveAnt(const MujocoWorld& world, ObservationWriter* out) {
   PutPositions(world, 2, out);
-  out->Put(world.qvel());
+  out->PutVelocities(world.qvel());
   if (!world.options.include_cfrc_ext_in_observation()) return;
   for (const double force : OfBodies(world, world.data.cfrc_ext, 6)) {
     out->Put(ClipTo(world.options.contact_force_range(), force));
@@ -161,9 +168,9 @@ void ObserveHumanoid(const MujocoWorld& world, ObservationWriter* out) {
   const proto::Environment& options = world.options;
   const mjData& data = world.data;
   PutPositions(world, 2, out);
-  out->Put(world.qvel());
+  out->PutVelocities(world.qvel());
   if (options.include_cinert_in_observation()) out->Put(OfBodies(world, data.cinert, 10));
-  if (options.include_cvel_in_observation()) out->Put(OfBodies(world, data.cvel, 6));
+  if (options.include_cvel_in_observation()) out->PutVelocities(OfBodies(world, data.cvel, 6));
   if (options.include_qfrc_actuator_in_observation()) {
     out->Put({data.qfrc_actuator + 6, static_cast<size_t>(world.model.nv - 6)});
   }
@@ -174,26 +181,26 @@ void ObserveReacher(const MujocoWorld& world, ObservationWriter* out) {
   for (const double theta : world.qpos().first(2)) out->Put(std::cos(theta));
   for (const double theta : world.qpos().first(2)) out->Put(std::sin(theta));
   out->Put(world.qpos().subspan(2));
-  out->Put(world.qvel().first(2));
+  out->PutVelocities(world.qvel().first(2));
   for (int i = 0; i < 2; ++i) out->Put(world.body(kFingertip)[i] - world.body(kTarget)[i]);
 }
 
 void ObservePusher(const MujocoWorld& world, ObservationWriter* out) {
   out->Put(world.qpos().first(7));
-  out->Put(world.qvel().first(7));
+  out->PutVelocities(world.qvel().first(7));
   for (const PusherBody body : {kTipsArm, kObject, kGoal}) out->Put(world.body(body));
 }
 
 void ObserveInvertedPendulum(const MujocoWorld& world, ObservationWriter* out) {
   out->Put(world.qpos());
-  out->Put(world.qvel());
+  out->PutVelocities(world.qvel());
 }
 
 void ObserveInvertedDoublePendulum(const MujocoWorld& world, ObservationWriter* out) {
   out->Put(world.data.qpos[0]);
   for (const double theta : world.qpos().subspan(1)) out->Put(std::sin(theta));
   for (const double theta : world.qpos().subspan(1)) out->Put(std::cos(theta));
-  for (const double v : world.qvel()) out->Put(std::clamp(v, -10.0, 10.0));
+  PutClippedVelocities(world, out);
   out->Put(std::clamp(world.data.qfrc_constraint[0], -10.0, 10.0));
 }
 

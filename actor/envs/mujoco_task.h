@@ -35,7 +35,8 @@ struct MujocoWorld {
 // Writes an observation from front to back; without a target it only counts.
 class ObservationWriter final {
  public:
-  explicit ObservationWriter(double* target) : target_(target) {}
+  ObservationWriter(double* target, bool hide_velocities)
+      : target_(target), hide_velocities_(hide_velocities) {}
 
   void Put(double value) {
     if (target_ != nullptr) target_[size_] = value;
@@ -44,10 +45,14 @@ class ObservationWriter final {
   void Put(absl::Span<const double> values) {
     for (const double value : values) Put(value);
   }
+  void PutVelocities(absl::Span<const double> values) {
+    if (!hide_velocities_) Put(values);
+  }
   int64_t size() const { return size_; }
 
  private:
   double* const target_;
+  const bool hide_velocities_;
   int64_t size_ = 0;
 };
 

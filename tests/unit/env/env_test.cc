@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "google/protobuf/text_format.h"
 #include "gtest/gtest.h"
@@ -115,6 +116,46 @@ TEST(Options, ChangeTheObservation) {
                 ->spec()
                 .observation_size,
             350 - 78);
+}
+
+// What is left of `state`'s observation, which must be what is seen with velocities but for them.
+std::vector<double> WithoutVelocities(const std::string& config, const std::vector<double>& state) {
+  const auto env = Make(config + " hide_velocities: true");
+  std::vector<double> observation(env->spec().observation_size);
+  EXPECT_TRUE(env->ResetToState(state, absl::MakeSpan(observation)).ok());
+  return observation;
+}
+
+TEST(Options, VelocitiesCanBeHiddenAndNothingElse) {
+  const float x = 0.1f, theta = 0.2f;
+  EXPECT_THAT(WithoutVelocities("id: 'CartPole-v1'", {x, 7, theta, 8}), ElementsAre(x, theta));
+  EXPECT_THAT(WithoutVelocities("id: 'Pendulum-v1'", {0, 7}), ElementsAre(1, 0));
+  EXPECT_THAT(WithoutVelocities("id: 'MountainCarContinuous-v0'", {-0.5, 0.01}), ElementsAre(-0.5));
+  EXPECT_THAT(WithoutVelocities("id: 'Acrobot-v1'", {0, 0, 7, 8}), ElementsAre(1, 0, 1, 0));
+  EXPECT_THAT(WithoutVelocities("id: 'InvertedPendulum-v5'", {0.25, 0.5, 7, 8}),
+              ElementsAre(0.25, 0.5));
+}
+
+TEST(Options, EveryTaskKeepsWhatIsNoVelocity) {
+  const std::pair<const char*, int64_t> sizes[] = {{"Ant-v5", 105 - 14},
+                                                   {"HalfCheetah-v5", 8},
+                                                   {"Hopper-v5", 5},
+                                                   {"Humanoid-v5", 348 - 23 - 78},
+                                                   {"HumanoidStandup-v5", 348 - 23 - 78},
+                                                   {"InvertedDoublePendulum-v5", 6},
+                                                   {"Pusher-v5", 23 - 7},
+                                                   {"Reacher-v5", 8},
+                                                   {"Swimmer-v5", 3},
+                                                   {"Walker2d-v5", 8}};
+  for (const auto& [id, size] : sizes) {
+    const auto env = Make(absl::StrCat("hide_velocities: true id: '", id, "'"));
+    EXPECT_EQ(env->spec().observation_size, size) << id;
+    std::vector<double> observation(size + 1, 17);  // with a guard behind it
+    env->Reset(1, absl::MakeSpan(observation).first(size));
+    env->Step(std::vector<double>(env->spec().action_size),
+              absl::MakeSpan(observation).first(size));
+    EXPECT_EQ(observation.back(), 17) << id;
+  }
 }
 
 TEST(Options, MaxEpisodeStepsReplacesTheRegisteredOne) {
