@@ -4,6 +4,9 @@
 #include <cmath>
 #include <utility>
 
+#include "absl/algorithm/container.h"
+#include "common/recurrence.h"
+
 namespace troupe {
 
 double Mean(const std::vector<double>& values) {
@@ -30,10 +33,11 @@ Evaluator::Evaluator(std::vector<std::unique_ptr<Env>> envs, uint64_t seed)
   for (std::unique_ptr<Env>& env : envs) seats_.push_back({.env = std::move(env)});
 }
 
-void Evaluator::Begin(Seat& seat, int64_t episode, absl::Span<float> observation) {
-  seat.episode = episode;
-  seat.env->Reset(next_seed_++, absl::MakeSpan(observation_));
-  std::copy(observation_.begin(), observation_.end(), observation.begin());
+void Evaluator::Begin(size_t seat) {
+  seats_[seat].episode = begun_++;
+  seats_[seat].env->Reset(next_seed_++, absl::MakeSpan(observation_));
+  absl::c_copy(observation_, Observation(seat).begin());
+  std::fill(Memory(seat).begin(), Memory(seat).end(), 0.0f);
 }
 
 void Evaluator::StepSeat(Seat& seat, absl::Span<const float> action, absl::Span<float> observation,
@@ -49,12 +53,12 @@ void Evaluator::StepSeat(Seat& seat, absl::Span<const float> action, absl::Span<
 size_t Evaluator::FillFrontSeats(int64_t episodes) {
   size_t busy = 0;
   for (size_t i = 0; i < seats_.size(); ++i) {
-    const auto observation = Observation(i);
-    if (seats_[i].episode < 0 && begun_ < episodes) Begin(seats_[i], begun_++, observation);
+    if (seats_[i].episode < 0 && begun_ < episodes) Begin(i);
     if (seats_[i].episode < 0) continue;
     if (busy != i) {
       std::swap(seats_[busy], seats_[i]);
-      std::copy(observation.begin(), observation.end(), Observation(busy).begin());
+      absl::c_copy(Observation(i), Observation(busy).begin());
+      absl::c_copy(Memory(i), Memory(busy).begin());
     }
     ++busy;
   }
@@ -65,12 +69,16 @@ absl::StatusOr<EpisodeResults> Evaluator::Play(Policy& policy, int64_t episodes,
                                                const std::function<bool()>& stop) {
   EpisodeResults results{std::vector<double>(episodes), std::vector<int64_t>(episodes)};
   begun_ = 0;
+  state_size_ = StateSize(policy.metadata().recurrence);
+  memory_.assign(seats_.size() * state_size_, 0);
   for (Seat& seat : seats_) seat.episode = -1;
   while (const size_t busy = FillFrontSeats(episodes)) {
     if (stop()) return absl::CancelledError("stopped during an evaluation");
-    absl::Status acted = policy.Mode(
-        absl::MakeConstSpan(observations_).first(busy * observation_size_),
-        static_cast<int64_t>(busy), absl::MakeSpan(actions_).first(busy * action_size_));
+    const absl::Span<float> memory = absl::MakeSpan(memory_).first(busy * state_size_);
+    absl::Status acted =
+        policy.Mode(absl::MakeConstSpan(observations_).first(busy * observation_size_),
+                    static_cast<int64_t>(busy), absl::MakeSpan(actions_).first(busy * action_size_),
+                    {memory, memory});
     if (!acted.ok()) return acted;
     for (size_t i = 0; i < busy; ++i) {
       StepSeat(seats_[i], absl::MakeConstSpan(actions_).subspan(i * action_size_, action_size_),

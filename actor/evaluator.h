@@ -50,7 +50,10 @@ class Evaluator final {
   absl::Span<float> Observation(size_t seat) {
     return absl::MakeSpan(observations_).subspan(seat * observation_size_, observation_size_);
   }
-  void Begin(Seat& seat, int64_t episode, absl::Span<float> observation);
+  absl::Span<float> Memory(size_t seat) {
+    return absl::MakeSpan(memory_).subspan(seat * state_size_, state_size_);
+  }
+  void Begin(size_t seat);
   void StepSeat(Seat& seat, absl::Span<const float> action, absl::Span<float> observation,
                 EpisodeResults& results);
 
@@ -61,6 +64,8 @@ class Evaluator final {
   int64_t begun_ = 0;                // episodes of the current Play
   std::vector<float> observations_;  // [seats, observation_size]
   std::vector<float> actions_;       // [seats, action_size]
+  int64_t state_size_ = 0;           // of the policy's memory
+  std::vector<float> memory_;        // [seats, state_size]
   std::vector<double> observation_;  // [observation_size], scratch
   std::vector<double> action_;       // [action_size], scratch
 };

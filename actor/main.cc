@@ -24,6 +24,7 @@
 #include "actor/run_evaluator.h"
 #include "common/config.h"
 #include "common/program.h"
+#include "common/recurrence.h"
 
 ABSL_FLAG(int64_t, actor_index, 0, "Number of this actor; chooses the shard it starts with.");
 ABSL_FLAG(bool, evaluate, false, "Play deterministic episodes and report returns; send no rows.");
@@ -75,6 +76,10 @@ int64_t MaxRowsAhead(const proto::Config& config, const proto::Table& table) {
 
 // Rows of another table than the learner's, such as demonstrations, are cut alike.
 bool IsOnPolicy(const proto::Config& config) { return config.learner().has_ppo(); }
+
+int64_t MemorySize(const proto::Config& config) {
+  return StateSize(PolicyRecurrence(config.learner()));
+}
 
 UnrollRule Unroll(const proto::Config& config) {
   if (!IsOnPolicy(config)) return {};
@@ -137,7 +142,8 @@ absl::Status PrintRowLogBytes(const proto::Config& config) {
   if (!table.ok()) return table.status();
   absl::StatusOr<std::unique_ptr<Env>> env = MakeEnv(config.environment(), DefaultAssetDir());
   if (!env.ok()) return env.status();
-  absl::StatusOr<Layout> layout = Layout::FromProto(MakeLayout((*env)->spec(), IsOnPolicy(config)));
+  absl::StatusOr<Layout> layout =
+      Layout::FromProto(MakeLayout((*env)->spec(), IsOnPolicy(config), MemorySize(config)));
   if (!layout.ok()) return layout.status();
   std::cout << table->capacity_rows() * (layout->stride_bytes() + kRowOverheadBytes) << "\n";
   return absl::OkStatus();
@@ -156,6 +162,7 @@ absl::Status Act(Program& program) {
                    .ledger = absl::GetFlag(FLAGS_ledger),
                    .max_rows_ahead = MaxRowsAhead(config, *table),
                    .with_log_prob = IsOnPolicy(config),
+                   .state_size = MemorySize(config),
                    .unroll = Unroll(config),
                    .writer = WriterOptions(config),
                    .snapshots = SnapshotOptions(config)},

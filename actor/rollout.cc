@@ -4,6 +4,7 @@
 #include <cmath>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/hash/hash.h"
 #include "absl/strings/str_cat.h"
 
@@ -43,11 +44,14 @@ Rollout::Rollout(VectorEnv& envs, const RowPacker& packer, RowWriter& writer, Po
       num_envs_(envs.num_envs()),
       observation_size_(envs.spec().observation_size),
       action_size_(envs.spec().action_size),
+      state_size_(packer.recurrent_state_size()),
       unroll_(unroll),
       observations_(num_envs_ * observation_size_),
       actions_(num_envs_ * action_size_),
       row_actions_(actions_.size()),
       log_probs_(num_envs_),
+      memory_(num_envs_ * state_size_),
+      next_memory_(memory_.size()),
       active_(num_envs_, 1),
       num_active_(num_envs_) {}
 
@@ -107,7 +111,8 @@ absl::Status Rollout::StepOnce() {
   std::copy(envs_.observations().begin(), envs_.observations().end(), observations_.begin());
   absl::Status acted = policy_->Sample(
       observations_, num_envs_,
-      {absl::MakeSpan(actions_), absl::MakeSpan(row_actions_), absl::MakeSpan(log_probs_)});
+      {absl::MakeSpan(actions_), absl::MakeSpan(row_actions_), absl::MakeSpan(log_probs_)},
+      {memory_, absl::MakeSpan(next_memory_)});
   if (!acted.ok()) return acted;
   envs_.Step(actions_, active_);
   if (!AllFinite(envs_.next_observations()) || !AllFinite(envs_.rewards())) {
@@ -135,10 +140,13 @@ absl::Status Rollout::AppendStep(int64_t env) {
       .observation = Observation(observations_, env),
       .action = absl::MakeConstSpan(row_actions_).subspan(env * action_size_, action_size_),
       .reward = envs_.rewards()[env],
-      .log_prob = log_probs_[env]};
+      .log_prob = log_probs_[env],
+      .recurrent_state = Memory(memory_, env)};
   const absl::StatusOr<uint64_t> number =
       writer_.Append(env, [&](absl::Span<char> row) { packer_.PackStep(step, row); });
   if (!number.ok()) return number.status();
+  const absl::Span<float> memory = Memory(memory_, env);
+  absl::c_copy(Memory(next_memory_, env), memory.begin());
   const uint32_t flags = (envs_.terminated()[env] != 0 ? kTerminated : 0u) |
                          (envs_.truncated()[env] != 0 ? kTruncated : 0u);
   absl::StatusOr<int64_t> place = PlaceInWindow(*number);
@@ -146,15 +154,19 @@ absl::Status Rollout::AppendStep(int64_t env) {
     CountEpisode(env);
     place = AppendFinal(env, Observation(envs_.next_observations(), env), flags);
     if (!place.ok()) return place.status();
+    std::fill(memory.begin(), memory.end(), 0.0f);
   }
   return unroll_.length > 0 ? CloseUnroll(env, *place) : absl::OkStatus();
 }
 
 absl::StatusOr<int64_t> Rollout::AppendFinal(int64_t env, absl::Span<const float> observation,
                                              uint32_t flags) {
-  const absl::StatusOr<uint64_t> number = writer_.Append(env, [&](absl::Span<char> row) {
-    packer_.PackFinal(policy_->metadata().version, observation, flags, row);
-  });
+  const PackedFinal last{.policy_version = policy_->metadata().version,
+                         .observation = observation,
+                         .flags = flags,
+                         .recurrent_state = Memory(memory_, env)};
+  const absl::StatusOr<uint64_t> number =
+      writer_.Append(env, [&](absl::Span<char> row) { packer_.PackFinal(last, row); });
   if (!number.ok()) return number.status();
   return PlaceInWindow(*number);
 }

@@ -75,6 +75,9 @@ class Rollout final {
   absl::Span<const float> Observation(absl::Span<const float> of_all, int64_t env) const {
     return of_all.subspan(env * observation_size_, observation_size_);
   }
+  absl::Span<float> Memory(std::vector<float>& of_all, int64_t env) const {
+    return absl::MakeSpan(of_all).subspan(env * state_size_, state_size_);
+  }
   int64_t PlaceInWindow(uint64_t number) const {
     return static_cast<int64_t>(number % static_cast<uint64_t>(unroll_.length + 1));
   }
@@ -90,6 +93,7 @@ class Rollout final {
   const int64_t num_envs_;
   const int64_t observation_size_;
   const int64_t action_size_;
+  const int64_t state_size_;  // of a policy's memory; 0: it has none
   const UnrollRule unroll_;
 
   std::unique_ptr<Policy> policy_;
@@ -97,6 +101,8 @@ class Rollout final {
   std::vector<float> actions_;       // [num_envs, action_size], for the environments
   std::vector<float> row_actions_;   // [num_envs, action_size], as drawn
   std::vector<float> log_probs_;     // [num_envs]
+  std::vector<float> memory_;        // [num_envs, state_size], before the observations
+  std::vector<float> next_memory_;   // [num_envs, state_size], after them
   std::vector<uint8_t> active_;      // [num_envs], 0: has made its unroll with this policy
   int64_t num_active_;
   int64_t env_steps_ = 0;

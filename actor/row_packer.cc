@@ -23,7 +23,7 @@ void Copy(absl::Span<const T> values, int64_t offset, absl::Span<char> row) {
 
 }  // namespace
 
-proto::Layout MakeLayout(const EnvSpec& spec, bool with_log_prob) {
+proto::Layout MakeLayout(const EnvSpec& spec, bool with_log_prob, int64_t state_size) {
   proto::Layout layout;
   layout.set_environment(spec.id);
   AddColumn(kObservation, proto::FLOAT32, &layout)
@@ -39,6 +39,10 @@ proto::Layout MakeLayout(const EnvSpec& spec, bool with_log_prob) {
   }
   AddColumn(kReward, proto::FLOAT32, &layout);
   if (with_log_prob) AddColumn(kLogProb, proto::FLOAT32, &layout);
+  if (state_size > 0) {
+    AddColumn(kRecurrentState, proto::FLOAT32, &layout)
+        ->add_shape(static_cast<uint32_t>(state_size));
+  }
   return layout;
 }
 
@@ -56,6 +60,10 @@ absl::StatusOr<RowPacker> RowPacker::Create(const Layout& layout) {
   if (const auto log_prob = layout.Find(kLogProb); log_prob.ok()) {
     packer.log_prob_offset_ = log_prob->offset_bytes;
   }
+  if (const auto state = layout.Find(kRecurrentState); state.ok()) {
+    packer.recurrent_state_offset_ = state->offset_bytes;
+    packer.recurrent_state_size_ = state->num_elements;
+  }
   packer.discrete_ = action->dtype == proto::INT32;
   return packer;
 }
@@ -71,12 +79,13 @@ void RowPacker::PackStep(const PackedStep& step, absl::Span<char> row) const {
   }
   Copy(absl::MakeConstSpan(&step.reward, 1), reward_offset_, row);
   if (log_prob_offset_ >= 0) Copy(absl::MakeConstSpan(&step.log_prob, 1), log_prob_offset_, row);
+  if (recurrent_state_offset_ >= 0) Copy(step.recurrent_state, recurrent_state_offset_, row);
 }
 
-void RowPacker::PackFinal(uint64_t policy_version, absl::Span<const float> observation,
-                          uint32_t flags, absl::Span<char> row) const {
-  WriteRowHeader({.policy_version = policy_version, .flags = flags}, row.data());
-  Copy(observation, observation_offset_, row);
+void RowPacker::PackFinal(const PackedFinal& last, absl::Span<char> row) const {
+  WriteRowHeader({.policy_version = last.policy_version, .flags = last.flags}, row.data());
+  Copy(last.observation, observation_offset_, row);
+  if (recurrent_state_offset_ >= 0) Copy(last.recurrent_state, recurrent_state_offset_, row);
 }
 
 }  // namespace troupe

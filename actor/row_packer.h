@@ -12,8 +12,9 @@
 namespace troupe {
 
 // The layout of the rows of an environment: observation f32, action (f32 with its bounds, or i32
-// with its numbers of choices), reward f32 and, if wanted, log_prob f32.
-proto::Layout MakeLayout(const EnvSpec& spec, bool with_log_prob = false);
+// with its numbers of choices), reward f32 and, if wanted, log_prob f32 and recurrent_state f32
+// [state_size].
+proto::Layout MakeLayout(const EnvSpec& spec, bool with_log_prob = false, int64_t state_size = 0);
 
 // One step: s_t, a_t, the reward that a_t earned, and how likely it was drawn.
 struct PackedStep {
@@ -21,7 +22,16 @@ struct PackedStep {
   absl::Span<const float> observation;
   absl::Span<const float> action;
   float reward = 0;
-  float log_prob = 0;  // left out where the layout has no such column
+  float log_prob = 0;                            // left out where the layout has no such column
+  absl::Span<const float> recurrent_state = {};  // the same
+};
+
+// An observation without action.
+struct PackedFinal {
+  uint64_t policy_version = 0;
+  absl::Span<const float> observation;
+  uint32_t flags = 0;  // of RowFlag, why
+  absl::Span<const float> recurrent_state = {};
 };
 
 // Writes the rows of one environment into memory that its layout describes.  Thread-safe.
@@ -30,11 +40,12 @@ class RowPacker final {
   // NOT_FOUND if `layout` lacks a column of MakeLayout.
   static absl::StatusOr<RowPacker> Create(const Layout& layout);
 
+  // Numbers of a row's recurrent state; 0: the layout has none.
+  int64_t recurrent_state_size() const { return recurrent_state_size_; }
+
   // `row`: one zeroed stride.
   void PackStep(const PackedStep& step, absl::Span<char> row) const;
-  // An observation without action.  `flags`: of RowFlag, why.
-  void PackFinal(uint64_t policy_version, absl::Span<const float> observation, uint32_t flags,
-                 absl::Span<char> row) const;
+  void PackFinal(const PackedFinal& last, absl::Span<char> row) const;
 
  private:
   RowPacker() = default;
@@ -42,7 +53,9 @@ class RowPacker final {
   int64_t observation_offset_ = 0;
   int64_t action_offset_ = 0;
   int64_t reward_offset_ = 0;
-  int64_t log_prob_offset_ = -1;  // none
+  int64_t log_prob_offset_ = -1;         // none
+  int64_t recurrent_state_offset_ = -1;  // none
+  int64_t recurrent_state_size_ = 0;
   bool discrete_ = false;
 };
 

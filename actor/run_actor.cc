@@ -125,7 +125,7 @@ absl::Status RunActor(const ActorOptions& options, StopToken& stop, Metrics& met
                               options.num_threads, options.seed);
   if (!envs.ok()) return envs.status();
   absl::StatusOr<Layout> layout =
-      Layout::FromProto(MakeLayout((*envs)->spec(), options.with_log_prob));
+      Layout::FromProto(MakeLayout((*envs)->spec(), options.with_log_prob, options.state_size));
   if (!layout.ok()) return layout.status();
   auto writer = RowWriter::Create(WriterOptions(options, *layout), *layout);
   if (!writer.ok()) return writer.status();

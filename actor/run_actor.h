@@ -26,6 +26,7 @@ struct ActorOptions {
   // ties acting to learning, older rows would be those of an old policy.
   int64_t max_rows_ahead = std::numeric_limits<int64_t>::max();
   bool with_log_prob = false;  // rows say how likely their action was
+  int64_t state_size = 0;      // of the policy's memory, which rows carry; 0: it has none
   UnrollRule unroll;
   RowWriterOptions writer;
   SnapshotClientOptions snapshots;

@@ -13,6 +13,7 @@
 #include "common/config_checks.h"
 #include "common/config_overrides.h"
 #include "common/nearest.h"
+#include "common/recurrence.h"
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/io/tokenizer.h"
 #include "google/protobuf/text_format.h"
@@ -98,7 +99,9 @@ void FillIn(proto::Config& config) {
 // What follows from the algorithm for the table that it learns from.
 void FillTable(const proto::Sac& sac, proto::Table& table) {
   proto::RateLimiter& limiter = *table.mutable_rate_limiter();
-  if (!table.window().has_length()) table.mutable_window()->set_length(sac.n_step() + 1);
+  if (!table.window().has_length()) {
+    table.mutable_window()->set_length(static_cast<int32_t>(SacWindowLength(sac)));
+  }
   if (!limiter.has_min_size()) limiter.set_min_size(sac.random_steps());
   if (!limiter.has_samples_per_insert()) {
     limiter.set_samples_per_insert(sac.batch_size() * sac.updates_per_env_step());

@@ -10,6 +10,7 @@
 #include "common/config_checks.h"
 #include "common/layout.h"
 #include "common/nearest.h"
+#include "common/recurrence.h"
 
 namespace troupe {
 namespace {
@@ -183,19 +184,23 @@ void CheckLearnerTable(const proto::Config& config, Faults& faults) {
   const absl::StatusOr<proto::Table> table = EffectiveTable(config, config.learner().table());
   if (!table.ok()) return;  // reported by CheckTableExists
   const proto::Learner& learner = config.learner();
-  const auto check = [&](absl::string_view field, int64_t value, absl::string_view setting,
+  const auto check = [&](absl::string_view field, int64_t value, absl::string_view formula,
                          int64_t wanted) {
     if (value == wanted) return;
     faults.push_back(absl::StrCat("window.", field, " = ", value, " rows of table '", table->name(),
-                                  "': must be ", setting, " + 1 = ", wanted));
+                                  "': must be ", formula, " = ", wanted));
   };
   if (learner.has_sac()) {
-    check("length", table->window().length(), "learner.sac.n_step", learner.sac().n_step() + 1);
+    const bool remembers = HasMemory(learner.sac().recurrence());
+    check("length", table->window().length(),
+          remembers ? "learner.sac.recurrence.burn_in + sequence_length + learner.sac.n_step"
+                    : "learner.sac.n_step + 1",
+          SacWindowLength(learner.sac()));
     return;
   }
   const int64_t rows = learner.ppo().unroll_length() + 1;
-  check("length", table->window().length(), "learner.ppo.unroll_length", rows);
-  check("stride", table->window().stride(), "learner.ppo.unroll_length", rows);
+  check("length", table->window().length(), "learner.ppo.unroll_length + 1", rows);
+  check("stride", table->window().stride(), "learner.ppo.unroll_length + 1", rows);
   CheckQueue(*table, faults);
 }
 
@@ -225,6 +230,12 @@ void CheckPpo(const proto::Learner& learner, const std::string& actors_table, Fa
                                   ": must be 1 with surrogate = POLICY_GRADIENT, whose gradient is "
                                   "right for the policy that ",
                                   "drew the rows alone"));
+  }
+  const proto::Recurrence& memory = ppo.recurrence();
+  if (HasMemory(memory) && ppo.unroll_length() % memory.sequence_length() != 0) {
+    faults.push_back(
+        absl::StrCat("learner.ppo.recurrence.sequence_length = ", memory.sequence_length(),
+                     ": must divide learner.ppo.unroll_length = ", ppo.unroll_length()));
   }
   if (ppo.max_policy_lag() == 0 && actors_table != learner.table()) {
     faults.push_back(absl::StrCat(

@@ -38,6 +38,8 @@ inline constexpr absl::string_view kAction = "action";
 inline constexpr absl::string_view kReward = "reward";
 // Logarithm of the density, or probability, with which the policy drew the action.
 inline constexpr absl::string_view kLogProb = "log_prob";
+// What a policy with a memory remembered before it saw the observation (common/recurrence.h).
+inline constexpr absl::string_view kRecurrentState = "recurrent_state";
 
 // Where one column lies in a packed row.
 struct ColumnLayout {

@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 #include <random>
 #include <set>
@@ -15,6 +16,7 @@
 #include "common/normalizer.h"
 #include "common/policy_codec.h"
 #include "common/policy_head.h"
+#include "common/recurrent.h"
 #include "common/safetensors.h"
 #include "common/tensor_file.h"
 
@@ -56,6 +58,10 @@ absl::Status CheckTensors(const Safetensors& image, const std::vector<ParameterS
   return absl::OkStatus();
 }
 
+bool AllFinite(absl::Span<const float> values) {
+  return std::all_of(values.begin(), values.end(), [](float x) { return std::isfinite(x); });
+}
+
 absl::StatusOr<std::optional<Normalizer>> ReadNormalizer(const Safetensors& image, int64_t size,
                                                          double clip) {
   if (image.tensors().count(kNormalizerMean) == 0) return std::nullopt;
@@ -76,37 +82,62 @@ struct Policy::Impl {
   Impl(PolicyMetadata policy_metadata, MlpShape network_shape)
       : metadata(std::move(policy_metadata)),
         shape(std::move(network_shape)),
+        recurrence(PolicyMemory(metadata)),
         actor(PolicyParameters(metadata), torch::kFloat32) {}
 
-  // What the network says of `n` observations, [n, HeadSize], contiguous.
-  torch::Tensor Forward(absl::Span<const float> observations, int64_t n) const;
-  absl::Status CheckSizes(size_t observations, int64_t n, size_t actions) const;
+  // What the network says of `n` observations, [n, HeadSize], contiguous; the memory goes on.
+  torch::Tensor Forward(absl::Span<const float> observations, int64_t n,
+                        const MemorySpans& memory) const;
+  // `x` beside the memory's output, which goes on.
+  torch::Tensor Remember(const torch::Tensor& x, const MemorySpans& memory) const;
+  absl::Status CheckSizes(size_t observations, int64_t n, size_t actions,
+                          const MemorySpans& memory) const;
   absl::Status NotANumber() const;
+  void DrawUniformly(int64_t n, const ActionSpans& actions);
+  absl::Status Draw(const torch::Tensor& head, int64_t n, const ActionSpans& actions);
   DrawnAction Row(const ActionSpans& actions, int64_t i) const;
 
   const PolicyMetadata metadata;
   const MlpShape shape;
+  const RecurrentLayer recurrence;
   FlatParameters actor;
   std::optional<Normalizer> normalizer;
   std::mt19937_64 random{0};
 };
 
-torch::Tensor Policy::Impl::Forward(absl::Span<const float> observations, int64_t n) const {
+torch::Tensor Policy::Impl::Remember(const torch::Tensor& x, const MemorySpans& memory) const {
+  const torch::Tensor before =
+      torch::from_blob(const_cast<float*>(memory.before.data()),
+                       {x.size(0), StateSize(recurrence.spec)}, torch::kFloat32);
+  const torch::Tensor after = RecurrentStep(recurrence, actor.frozen(), x, before).contiguous();
+  std::copy_n(after.data_ptr<float>(), memory.after.size(), memory.after.data());
+  return torch::cat({x, after.narrow(1, 0, recurrence.spec.units())}, 1);
+}
+
+torch::Tensor Policy::Impl::Forward(absl::Span<const float> observations, int64_t n,
+                                    const MemorySpans& memory) const {
   const c10::InferenceMode inference;
   torch::Tensor x = torch::from_blob(const_cast<float*>(observations.data()),
                                      {n, metadata.observation_size}, torch::kFloat32);
   if (normalizer) x = normalizer->Apply(x);
+  if (HasMemory(recurrence.spec)) x = Remember(x, memory);
   return MlpForward(shape, actor.frozen(), std::move(x)).contiguous();
 }
 
-absl::Status Policy::Impl::CheckSizes(size_t observations, int64_t n, size_t actions) const {
-  if (n >= 1 && static_cast<int64_t>(observations) == n * metadata.observation_size &&
-      static_cast<int64_t>(actions) == n * metadata.action_size) {
+absl::Status Policy::Impl::CheckSizes(size_t observations, int64_t n, size_t actions,
+                                      const MemorySpans& memory) const {
+  const int64_t state_size = StateSize(metadata.recurrence);
+  const auto is = [n](size_t size, int64_t wanted) {
+    return static_cast<int64_t>(size) == n * wanted;
+  };
+  if (n >= 1 && is(observations, metadata.observation_size) && is(actions, metadata.action_size) &&
+      is(memory.before.size(), state_size) && is(memory.after.size(), state_size)) {
     return absl::OkStatus();
   }
-  return absl::InvalidArgumentError(
-      absl::StrCat(n, " observations of ", metadata.observation_size, " and actions of ",
-                   metadata.action_size, ", but spans of ", observations, " and ", actions));
+  return absl::InvalidArgumentError(absl::StrCat(
+      n, " observations of ", metadata.observation_size, ", actions of ", metadata.action_size,
+      " and states of ", state_size, ", but spans of ", observations, ", ", actions, ", ",
+      memory.before.size(), " and ", memory.after.size()));
 }
 
 absl::Status Policy::Impl::NotANumber() const {
@@ -120,6 +151,26 @@ DrawnAction Policy::Impl::Row(const ActionSpans& actions, int64_t i) const {
   const int64_t size = metadata.action_size;
   return {actions.env.subspan(i * size, size), actions.row.subspan(i * size, size),
           &actions.log_prob[i]};
+}
+
+void Policy::Impl::DrawUniformly(int64_t n, const ActionSpans& actions) {
+  for (int64_t i = 0; i < n; ++i) {
+    const DrawnAction out = Row(actions, i);
+    DrawUniform(metadata, random, out.env);
+    std::copy(out.env.begin(), out.env.end(), out.row.begin());
+    *out.log_prob = 0;
+  }
+}
+
+absl::Status Policy::Impl::Draw(const torch::Tensor& head, int64_t n, const ActionSpans& actions) {
+  const float* log_std = metadata.distribution == Distribution::kGaussian
+                             ? actor.frozen().back().data_ptr<float>()
+                             : nullptr;
+  for (int64_t i = 0; i < n; ++i) {
+    const float* of_row = head.data_ptr<float>() + i * head.size(1);
+    if (!DrawAction(metadata, of_row, log_std, random, Row(actions, i))) return NotANumber();
+  }
+  return absl::OkStatus();
 }
 
 Policy::Policy(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -151,46 +202,33 @@ absl::StatusOr<std::unique_ptr<Policy>> Policy::FromSnapshot(const Snapshot& sna
 const PolicyMetadata& Policy::metadata() const { return impl_->metadata; }
 
 absl::Status Policy::Sample(absl::Span<const float> observations, int64_t n,
-                            const ActionSpans& actions) {
-  absl::Status status = impl_->CheckSizes(observations.size(), n, actions.env.size());
-  status.Update(impl_->CheckSizes(observations.size(), n, actions.row.size()));
+                            const ActionSpans& actions, const MemorySpans& memory) {
+  absl::Status status = impl_->CheckSizes(observations.size(), n, actions.env.size(), memory);
+  status.Update(impl_->CheckSizes(observations.size(), n, actions.row.size(), memory));
   if (!status.ok()) return status;
   if (static_cast<int64_t>(actions.log_prob.size()) != n) {
     return absl::InvalidArgumentError(
         absl::StrCat(n, " observations, but room for ", actions.log_prob.size(), " log_prob"));
   }
-  if (metadata().warmup) {
-    for (int64_t i = 0; i < n; ++i) {
-      const DrawnAction out = impl_->Row(actions, i);
-      DrawUniform(metadata(), impl_->random, out.env);
-      std::copy(out.env.begin(), out.env.end(), out.row.begin());
-      *out.log_prob = 0;
-    }
-    return absl::OkStatus();
-  }
+  if (metadata().warmup) impl_->DrawUniformly(n, actions);
+  // A memory is kept in warm-up too: its rows are learned from like any others.
+  if (metadata().warmup && memory.after.empty()) return absl::OkStatus();
   try {
-    const torch::Tensor head = impl_->Forward(observations, n);
-    const float* log_std = metadata().distribution == Distribution::kGaussian
-                               ? impl_->actor.frozen().back().data_ptr<float>()
-                               : nullptr;
-    for (int64_t i = 0; i < n; ++i) {
-      const float* of_row = head.data_ptr<float>() + i * head.size(1);
-      if (!DrawAction(metadata(), of_row, log_std, impl_->random, impl_->Row(actions, i))) {
-        return impl_->NotANumber();
-      }
-    }
+    const torch::Tensor head = impl_->Forward(observations, n, memory);
+    if (!AllFinite(memory.after)) return impl_->NotANumber();
+    return metadata().warmup ? absl::OkStatus() : impl_->Draw(head, n, actions);
   } catch (const std::exception& e) {
     return absl::InternalError(absl::StrCat("forward of ", n, " observations: ", e.what()));
   }
-  return absl::OkStatus();
 }
 
 absl::Status Policy::Mode(absl::Span<const float> observations, int64_t n,
-                          absl::Span<float> actions) {
-  absl::Status status = impl_->CheckSizes(observations.size(), n, actions.size());
+                          absl::Span<float> actions, const MemorySpans& memory) {
+  absl::Status status = impl_->CheckSizes(observations.size(), n, actions.size(), memory);
   if (!status.ok()) return status;
   try {
-    const torch::Tensor head = impl_->Forward(observations, n);
+    const torch::Tensor head = impl_->Forward(observations, n, memory);
+    if (!AllFinite(memory.after)) return impl_->NotANumber();
     const int64_t size = metadata().action_size;
     for (int64_t i = 0; i < n; ++i) {
       const float* of_row = head.data_ptr<float>() + i * head.size(1);

@@ -30,7 +30,8 @@ enum class Distribution {
 // final ("0"/"1"), observation_size, action_size, distribution ("squashed_gaussian", "gaussian",
 // "categorical"), network (troupe.proto.Mlp as JSON), observation_clip; of Gaussians action_low and
 // action_high (JSON arrays), of the first also log_std_min and log_std_max, of the second squash
-// ("0"/"1"); of categorical ones num_choices (JSON array).
+// ("0"/"1"); of categorical ones num_choices (JSON array); of policies with a memory recurrence
+// (troupe.proto.Recurrence as JSON).
 struct PolicyMetadata {
   std::string run;
   uint64_t version = 0;    // PolicyVersion::Packed()
@@ -44,6 +45,7 @@ struct PolicyMetadata {
   std::vector<double> action_low, action_high;  // [action_size], finite, native units; Gaussians
   std::vector<int64_t> num_choices;             // [action_size]; categorical
   proto::Mlp network;                           // hidden sizes written out
+  proto::Recurrence recurrence;                 // kind and units, written out if it has a memory
   double log_std_min = 0, log_std_max = 0;      // kSquashedGaussian
   bool squash = false;                          // kGaussian
   double observation_clip = 0;                  // of normalized observations; 0: none
@@ -56,13 +58,21 @@ struct ActionSpans {
   absl::Span<float> log_prob;  // of `row`; 0 in warm-up
 };
 
+// What a policy with a memory remembers of each environment, [n, StateSize(recurrence)]; both empty
+// for one without.  An episode begins with zeros.
+struct MemorySpans {
+  absl::Span<const float> before;  // its observation
+  absl::Span<float> after;         // for the next one; may be `before`
+};
+
 // A policy built from a snapshot alone.  Not thread-safe.
 //
 // Tensors of the image, all F32: actor.hidden.I.weight [in, out] and .bias [out], with layer_norm
 // also actor.norm.I.weight and .bias [out]; actor.head.weight [in, head size] and .bias; for
 // kGaussian actor.log_std [action_size]; optionally normalizer.mean and normalizer.std
-// [observation_size].  The head gives means, for kSquashedGaussian followed by log standard
-// deviations, or the logits of the choices, element by element.
+// [observation_size]; with a memory those of RecurrentParameters, and hidden.0 sees the observation
+// and then the memory's output.  The head gives means, for kSquashedGaussian followed by log
+// standard deviations, or the logits of the choices, element by element.
 class Policy final {
  public:
   // Everything is checked; INVALID_ARGUMENT names the tensor or key, what was there and what was
@@ -75,8 +85,10 @@ class Policy final {
   // Actions for `n` observations [n, observation_size] in one forward.  INVALID_ARGUMENT if a span
   // has the wrong size, DATA_LOSS if weights or observations are so large that an action is not a
   // number.  Sample: drawn at random.  Mode: the most likely ones, even in warm-up.
-  absl::Status Sample(absl::Span<const float> observations, int64_t n, const ActionSpans& actions);
-  absl::Status Mode(absl::Span<const float> observations, int64_t n, absl::Span<float> actions);
+  absl::Status Sample(absl::Span<const float> observations, int64_t n, const ActionSpans& actions,
+                      const MemorySpans& memory = {});
+  absl::Status Mode(absl::Span<const float> observations, int64_t n, absl::Span<float> actions,
+                    const MemorySpans& memory = {});
   // Restarts the noise.  A new policy starts with the seed 0.
   void Seed(uint64_t seed);
 

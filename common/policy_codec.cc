@@ -20,6 +20,8 @@ constexpr int64_t kMaxSize = int64_t{1} << 24;
 constexpr int kMaxHiddenLayers = 64;
 constexpr int kMaxHiddenSize = 65536;
 constexpr int64_t kMaxChoices = 65536;
+constexpr int kMaxUnits = 65536;
+constexpr char kRecurrence[] = "recurrence";
 // Actions are float32, and so must the distance between their bounds be.
 constexpr double kMaxBound = std::numeric_limits<float>::max() / 2;
 
@@ -116,6 +118,18 @@ class MetadataReader final {
     return network;
   }
 
+  // None where the image does not speak of one.
+  proto::Recurrence Recurrence() {
+    proto::Recurrence recurrence;
+    if (image_.metadata().count(kRecurrence) == 0) return recurrence;
+    const std::string text = String(kRecurrence);
+    if (!google::protobuf::util::JsonStringToMessage(text, &recurrence).ok() ||
+        !HasMemory(recurrence) || recurrence.units() < 1 || recurrence.units() > kMaxUnits) {
+      Fault(kRecurrence, text, "a recurrent layer");
+    }
+    return recurrence;
+  }
+
   void Fault(absl::string_view key, absl::string_view found, absl::string_view wanted) {
     status_.Update(absl::InvalidArgumentError(absl::StrCat(
         "policy metadata '", key, "' is '", found.substr(0, 100), "', expected ", wanted)));
@@ -172,15 +186,20 @@ void ReadDistributionMetadata(MetadataReader& reader, PolicyMetadata& metadata) 
 }  // namespace
 
 MlpShape PolicyShape(const PolicyMetadata& metadata) {
-  return {.inputs = metadata.observation_size,
+  return {.inputs = metadata.observation_size + OutputSize(metadata.recurrence),
           .outputs = HeadSize(metadata),
           .ensemble = 0,
           .spec = metadata.network,
           .head_gain = metadata.distribution == Distribution::kSquashedGaussian ? 0 : 0.01};
 }
 
+RecurrentLayer PolicyMemory(const PolicyMetadata& metadata) {
+  return LayerBefore(PolicyShape(metadata), metadata.recurrence, metadata.observation_size);
+}
+
 std::vector<ParameterSpec> PolicyParameters(const PolicyMetadata& metadata) {
-  std::vector<ParameterSpec> specs = MlpParameters(PolicyShape(metadata));
+  std::vector<ParameterSpec> specs =
+      RecurrentParameters(PolicyShape(metadata), PolicyMemory(metadata));
   if (metadata.distribution == Distribution::kGaussian) {
     specs.push_back({.name = "log_std", .shape = {metadata.action_size}});
   }
@@ -190,8 +209,9 @@ std::vector<ParameterSpec> PolicyParameters(const PolicyMetadata& metadata) {
 absl::StatusOr<std::string> EncodePolicy(const PolicyMetadata& metadata,
                                          const FlatParameters& actor,
                                          const PolicyStatistics& statistics) {
-  std::string network;
-  if (!google::protobuf::util::MessageToJsonString(metadata.network, &network).ok()) {
+  std::string network, recurrence;
+  if (!google::protobuf::util::MessageToJsonString(metadata.network, &network).ok() ||
+      !google::protobuf::util::MessageToJsonString(metadata.recurrence, &recurrence).ok()) {
     return absl::InternalError("cannot write the network as JSON");
   }
   TensorFile file;
@@ -206,6 +226,7 @@ absl::StatusOr<std::string> EncodePolicy(const PolicyMetadata& metadata,
   file.SetMetadata("action_size", absl::StrCat(metadata.action_size));
   file.SetMetadata("distribution", NameOf(metadata.distribution));
   file.SetMetadata("network", network);
+  if (HasMemory(metadata.recurrence)) file.SetMetadata(kRecurrence, recurrence);
   file.SetMetadata("observation_clip", ToText(metadata.observation_clip));
   SetDistributionMetadata(metadata, file);
   actor.Save(kActorPrefix, file);
@@ -235,6 +256,7 @@ absl::StatusOr<PolicyMetadata> ParsePolicyMetadata(const Safetensors& image) {
   metadata.action_size = reader.Integer("action_size", 1, kMaxSize);
   metadata.distribution = reader.DistributionKind("distribution");
   metadata.network = reader.Network("network");
+  metadata.recurrence = reader.Recurrence();
   metadata.observation_clip = reader.Number("observation_clip");
   if (metadata.observation_clip < 0) {
     reader.Fault("observation_clip", ToText(metadata.observation_clip), "0 or more");

@@ -8,6 +8,7 @@
 #include "common/flat_parameters.h"
 #include "common/mlp.h"
 #include "common/policy.h"
+#include "common/recurrent.h"
 
 namespace troupe {
 
@@ -18,9 +19,11 @@ inline constexpr char kNormalizerStd[] = "normalizer.std";
 // The standard deviation that PPO divides rewards by, [1]; the learner's alone.
 inline constexpr char kRewardStd[] = "normalizer.reward_std";
 
-// The network of a policy.
+// The network of a policy, which sees the output of its memory, if it has one, behind the
+// observation.
 MlpShape PolicyShape(const PolicyMetadata& metadata);
-// Its parameters: those of the network, for kGaussian followed by log_std.
+RecurrentLayer PolicyMemory(const PolicyMetadata& metadata);
+// Its parameters: those of the network, then of the memory, for kGaussian followed by log_std.
 std::vector<ParameterSpec> PolicyParameters(const PolicyMetadata& metadata);
 
 // The statistics that travel with a policy.

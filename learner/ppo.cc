@@ -9,6 +9,7 @@
 #include "common/policy_codec.h"
 #include "learner/ppo_gradient.h"
 #include "learner/ppo_objectives.h"
+#include "learner/ppo_steps.h"
 #include "learner/state_files.h"
 
 namespace troupe {
@@ -34,22 +35,18 @@ PolicyMetadata PolicyOf(const proto::Ppo& config, const UnrollReader& reader) {
     policy.squash = config.squash_actions();
   }
   policy.network = PpoNetwork(config.actor());
+  policy.recurrence = NetworkOf(config.recurrence());
   policy.observation_clip = config.normalize_observations() ? config.observation_clip() : 0;
   return policy;
 }
 
-// `pick` of every tensor that there is.
-template <typename Pick>
-Ppo::Steps ForAll(const Ppo::Steps& steps, Pick pick) {
-  const auto of = [&](const Tensor& tensor) { return tensor.defined() ? pick(tensor) : tensor; };
-  return {of(steps.s),      of(steps.a),     of(steps.log_mu),  of(steps.advantage),
-          of(steps.target), of(steps.v_old), of(steps.old_head)};
-}
-
 double ExplainedVariance(const Ppo::Steps& steps) {
-  const double variance = steps.target.var(/*unbiased=*/false).item<double>();
-  if (variance == 0) return 0;
-  return 1 - (steps.target - steps.v_old).var(/*unbiased=*/false).item<double>() / variance;
+  const auto variance = [&](const Tensor& of_rows) {
+    const Tensor all = steps.in_sequences() ? of_rows.masked_select(steps.is_step) : of_rows;
+    return all.var(/*unbiased=*/false).item<double>();
+  };
+  const double of_targets = variance(steps.target);
+  return of_targets == 0 ? 0 : 1 - variance(steps.target - steps.v_old) / of_targets;
 }
 
 }  // namespace
@@ -64,7 +61,8 @@ struct Ppo::Distance {
 };
 
 absl::StatusOr<std::unique_ptr<Ppo>> Ppo::Create(const Options& options, const Layout& layout) {
-  absl::StatusOr<UnrollReader> reader = UnrollReader::Create(layout);
+  absl::StatusOr<UnrollReader> reader =
+      UnrollReader::Create(layout, StateSize(options.config.recurrence()));
   if (!reader.ok()) return reader.status();
   PolicyMetadata policy = PolicyOf(options.config, *reader);
   try {
@@ -86,7 +84,7 @@ Ppo::Ppo(const Options& options, UnrollReader reader, PolicyMetadata policy, int
                 config_.learning_rate_schedule() == proto::KL_ADAPTIVE),
       closed_gradient_(HasClosedGradient(config_) && !reader_.discrete() && device_.is_cpu()),
       actor_(policy_, torch::TensorOptions(torch::kFloat32).device(device_)),
-      critic_(PpoNetwork(config_.critic()), reader_.observation_size(),
+      critic_(PpoNetwork(config_.critic()), PolicyShape(policy_).inputs,
               torch::TensorOptions(torch::kFloat32).device(device_)),
       actor_adam_(actor_.parameters().values(), config_.learning_rate(), config_.adam_epsilon()),
       critic_adam_(critic_.parameters().values(), config_.learning_rate(), config_.adam_epsilon()),
@@ -133,29 +131,48 @@ Ppo::Steps Ppo::Prepare(const Unrolls& b) {
   const Tensor r = ScaledRewards(b);
   const Tensor s =
       (config_.normalize_observations() ? ObservationNormalizer().Apply(b.s) : b.s).to(device_);
-  const Tensor v = critic_.Value(s.flatten(0, 1)).to(torch::kCPU).view({b.num_unrolls(), -1});
-  const Targets targets = MakeTargets(b, r, s, v);
+  const bool has_memory = HasMemory(policy_.recurrence);
+  const Tensor seen =
+      has_memory
+          ? actor_.See({.x = s, .stored = b.memory.to(device_), .fresh = b.fresh.to(device_)})
+          : s;
+  const Tensor v = critic_.Value(seen.flatten(0, 1)).to(torch::kCPU).view({b.num_unrolls(), -1});
+  const Targets targets = MakeTargets(b, r, seen, v);
+  Steps rows{.s = s,
+             .a = b.a,
+             .log_mu = b.log_mu,
+             .advantage = targets.advantage,
+             .target = targets.value,
+             .v_old = v};
+  if (has_memory) {
+    if (exact_kl_) rows.old_head = actor_.Head(seen.flatten(0, 1)).unflatten(0, {s.size(0), -1});
+    rows.memory = b.memory;
+    rows.fresh = b.fresh;
+    rows.is_step = b.is_step;
+    return ForAll(
+        InSequences(rows, config_.unroll_length(), config_.recurrence().sequence_length()),
+        [&](const Tensor& all) { return all.to(device_); });
+  }
   const Tensor which = b.is_step.flatten().nonzero().squeeze(1);
-  const auto steps_of = [&](const Tensor& all) {  // [B, T or more, ...]
+  Steps steps = ForAll(rows, [&](const Tensor& all) {  // [B, T or more, ...]
     return all.narrow(1, 0, b.length())
         .flatten(0, 1)
         .index_select(0, which.to(all.device()))
         .to(device_);
-  };
-  Steps steps{.s = steps_of(s),
-              .a = steps_of(b.a),
-              .log_mu = steps_of(b.log_mu),
-              .advantage = steps_of(targets.advantage),
-              .target = steps_of(targets.value),
-              .v_old = steps_of(v)};
+  });
   if (exact_kl_) steps.old_head = actor_.Head(steps.s);
   return steps;
 }
 
+Ppo::Steps Ppo::Seen(const Steps& b) const {
+  if (!b.in_sequences()) return b;
+  return StepsOf(b, actor_.See({.x = b.s, .stored = b.memory, .fresh = b.fresh}));
+}
+
 void Ppo::Improve(const Steps& steps) {
-  const int64_t n = steps.s.size(0);
-  const int64_t size = config_.minibatch_size() == 0 ? n : config_.minibatch_size();
-  const int64_t count = std::max<int64_t>(1, (n + size / 2) / size);
+  const int64_t n = steps.size(), rows = n * (steps.in_sequences() ? steps.s.size(1) : 1);
+  const int64_t size = config_.minibatch_size() == 0 ? rows : config_.minibatch_size();
+  const int64_t count = std::clamp<int64_t>((rows + size / 2) / size, 1, n);
   const Tensor old_log_std =
       reader_.discrete() ? Tensor() : actor_.parameters().frozen().back().clone();
   Distance distance;
@@ -167,9 +184,9 @@ void Ppo::Improve(const Steps& steps) {
     distance = {};
     for (int64_t i = 0; i < count && near; ++i) {
       const int64_t begin = i * n / count, end = (i + 1) * n / count;
-      near = StepOn(
-          ForAll(shuffled, [&](const Tensor& all) { return all.narrow(0, begin, end - begin); }),
-          old_log_std, &distance);
+      const Steps minibatch = Seen(
+          ForAll(shuffled, [&](const Tensor& all) { return all.narrow(0, begin, end - begin); }));
+      near = minibatch.size() == 0 || StepOn(minibatch, old_log_std, &distance);
     }
   }
   const double m = std::max<double>(1, static_cast<double>(distance.minibatches));
@@ -298,7 +315,7 @@ absl::Status Ppo::Update(const WindowBatch& batch, int64_t env_steps) {
     }
     const Unrolls unrolls = reader_.Read(batch.data(), batch.num_windows, batch.window_length);
     const Steps steps = Prepare(unrolls);
-    if (steps.s.size(0) > 0) Improve(steps);
+    if (steps.size() > 0) Improve(steps);
     if (config_.normalize_observations()) observations_.Add(unrolls.s.flatten(0, 1));
   } catch (const std::exception& e) {
     return absl::InternalError(absl::StrCat("update ", updates_ + 1, ": ", e.what()));

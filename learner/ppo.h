@@ -16,6 +16,7 @@
 #include "learner/adam.h"
 #include "learner/algorithm.h"
 #include "learner/ppo_networks.h"
+#include "learner/ppo_steps.h"
 #include "learner/returns.h"
 #include "learner/running_moments.h"
 #include "learner/unrolls.h"
@@ -40,18 +41,11 @@ class Ppo final : public Algorithm {
   // INVALID_ARGUMENT: a layout that PPO cannot learn from.
   static absl::StatusOr<std::unique_ptr<Ppo>> Create(const Options& options, const Layout& layout);
 
-  // All steps of a batch one after another, N of them, on the device.
-  struct Steps {
-    torch::Tensor s;          // [N, observation_size], normalized
-    torch::Tensor a;          // [N, action_size]
-    torch::Tensor log_mu;     // [N]
-    torch::Tensor advantage;  // [N]
-    torch::Tensor target;     // [N], of the value
-    torch::Tensor v_old;      // [N]
-    torch::Tensor old_head;   // [N, head], what the network said before the first update; undefined
-                              // where the exact KL is not wanted
-  };
+  using Steps = PpoSteps;
+  // All steps of a batch or, with a memory, all of its sequences.
   Steps Prepare(const Unrolls& b);
+  // Those of a minibatch as the networks see them, one after another; gradients reach the memory.
+  Steps Seen(const Steps& minibatch) const;
   // The epochs.
   void Improve(const Steps& steps);
 

@@ -20,6 +20,7 @@ PpoActor::PpoActor(const PolicyMetadata& metadata, torch::TensorOptions options)
     : discrete_(metadata.distribution == Distribution::kCategorical),
       num_choices_(metadata.num_choices),
       shape_(PolicyShape(metadata)),
+      memory_(PolicyMemory(metadata)),
       parameters_(PolicyParameters(metadata), options) {}
 
 Tensor PpoActor::Head(const Tensor& s) const {
@@ -40,17 +41,12 @@ Tensor PpoActor::Kl(const Tensor& old_head, const Tensor& old_log_std, const Ten
                    : GaussianKl(old_head, old_log_std, head, log_std());
 }
 
-PpoCritic::PpoCritic(const proto::Mlp& network, int64_t observation_size,
-                     torch::TensorOptions options)
-    : shape_{.inputs = observation_size,
-             .outputs = 1,
-             .ensemble = 0,
-             .spec = network,
-             .head_gain = 1},
+PpoCritic::PpoCritic(const proto::Mlp& network, int64_t inputs, torch::TensorOptions options)
+    : shape_{.inputs = inputs, .outputs = 1, .ensemble = 0, .spec = network, .head_gain = 1},
       parameters_(MlpParameters(shape_), options) {}
 
 Tensor PpoCritic::Value(const Tensor& s) const {
-  return MlpForward(shape_, parameters_.trainable(), s).squeeze(1);
+  return MlpForward(shape_, parameters_.trainable(), s.detach()).squeeze(1);
 }
 
 }  // namespace troupe

@@ -9,6 +9,7 @@
 #include "common/flat_parameters.h"
 #include "common/mlp.h"
 #include "common/policy.h"
+#include "common/recurrent.h"
 #include "proto/config.pb.h"
 
 namespace troupe {
@@ -28,7 +29,12 @@ class PpoActor final {
   // [action_size]; Gaussian only.
   const torch::Tensor& log_std() const { return parameters_.trainable().back(); }
 
-  // What the network says of normalized observations, [B, head]; gradients reach the parameters
+  // What the networks see of normalized observations: these beside the memory's output, if there is
+  // one.
+  torch::Tensor See(const RowSequences& rows) const {
+    return SeeSequences(memory_, parameters_.trainable(), rows);
+  }
+  // What the network says of what it sees, [B, head]; gradients reach the parameters
   // unless gradient mode is off.
   torch::Tensor Head(const torch::Tensor& s) const;
   // log pi(a|s), [B].
@@ -43,18 +49,19 @@ class PpoActor final {
   const bool discrete_;
   const std::vector<int64_t> num_choices_;
   const MlpShape shape_;
+  const RecurrentLayer memory_;
   FlatParameters parameters_;
 };
 
-// The value function V.  Not thread-safe.
+// The value function V of what the policy sees.  Not thread-safe.
 class PpoCritic final {
  public:
-  PpoCritic(const proto::Mlp& network, int64_t observation_size, torch::TensorOptions options);
+  PpoCritic(const proto::Mlp& network, int64_t inputs, torch::TensorOptions options);
 
   FlatParameters& parameters() { return parameters_; }
   const FlatParameters& parameters() const { return parameters_; }
 
-  // V(s), [B].
+  // V(s), [B].  Gradients end at `s`.
   torch::Tensor Value(const torch::Tensor& s) const;
 
  private:

@@ -27,6 +27,16 @@ absl::StatusOr<ColumnLayout> FindScalar(const Layout& layout, absl::string_view 
   return column;
 }
 
+absl::StatusOr<ColumnLayout> FindRecurrentState(const Layout& layout, int64_t size) {
+  absl::StatusOr<ColumnLayout> column = FindColumn(layout, kRecurrentState, proto::FLOAT32);
+  if (column.ok() && column->num_elements != size) {
+    return absl::InvalidArgumentError(absl::StrCat("column '", kRecurrentState, "' has ",
+                                                   column->num_elements,
+                                                   " numbers; the policy's memory has ", size));
+  }
+  return column;
+}
+
 const proto::Column* FindProto(const Layout& layout, absl::string_view name) {
   for (const proto::Column& column : layout.proto().columns()) {
     if (column.name() == name) return &column;

@@ -18,6 +18,8 @@ absl::StatusOr<ColumnLayout> FindColumn(const Layout& layout, absl::string_view 
 // The same for a column of one element.
 absl::StatusOr<ColumnLayout> FindScalar(const Layout& layout, absl::string_view name,
                                         proto::DType dtype);
+// The column of a policy's memory, of `size` numbers.
+absl::StatusOr<ColumnLayout> FindRecurrentState(const Layout& layout, int64_t size);
 // nullptr if there is none.
 const proto::Column* FindProto(const Layout& layout, absl::string_view name);
 

@@ -26,6 +26,7 @@ absl::StatusOr<std::unique_ptr<Sac>> Sac::Create(const Options& options, const L
   absl::StatusOr<TransitionReader> reader =
       TransitionReader::Create(layout, {.n_step = options.config.n_step(),
                                         .gamma = options.config.gamma(),
+                                        .recurrence = options.config.recurrence(),
                                         .tensors = options.tensors});
   if (!reader.ok()) return reader.status();
   try {
@@ -59,27 +60,29 @@ Sac::Sac(const Options& options, TransitionReader reader, int64_t stride_bytes)
 void Sac::Step(const Transitions& b) {
   const bool has_entropy = config_.entropy() != proto::NO_ENTROPY;
   const Tensor alpha = has_entropy ? log_alpha_.exp() : torch::zeros_like(log_alpha_);
-  ImproveCritics(b, alpha);
+  const SeenTransitions actor_sees = actor_.See(b);
+  ImproveCritics(b, actor_sees.s_next, alpha);
   ++updates_;
   if (updates_ % config_.actor_update_interval() == 0) {
-    const Tensor log_pi = ImproveActor(b, alpha);
+    const Sight sight{.actor = actor_sees, .critics = critics_.SeeFrozen(b)};
+    const Tensor log_pi = ImproveActor(b, sight, alpha);
     ImproveTemperature(log_pi);
   }
   const torch::NoGradGuard no_grad;
   target_critics_.parameters().values().lerp_(critics_.parameters().values(), config_.tau());
 }
 
-void Sac::ImproveCritics(const Transitions& b, const Tensor& alpha) {
+void Sac::ImproveCritics(const Transitions& b, const Tensor& s_next_of_actor, const Tensor& alpha) {
   Tensor y;
   {
     const torch::NoGradGuard no_grad;
-    const ActionSample next = actor_.Sample(b.s_next, generator_);
-    const Tensor q_next =
-        MinOfSubset(target_critics_.FrozenValues(b.s_next, CriticAction(next.action), generator_));
+    const ActionSample next = actor_.Sample(s_next_of_actor, generator_);
+    const Tensor q_next = MinOfSubset(target_critics_.FrozenValues(
+        target_critics_.SeeFrozen(b).s_next, CriticAction(next.action), generator_));
     y = SoftTarget(b, q_next, next.log_prob,
                    config_.backup_entropy() ? alpha : torch::zeros_like(alpha));
   }
-  const Tensor q = critics_.Values(b.s, CriticAction(b.a), generator_);
+  const Tensor q = critics_.Values(critics_.See(b).s, CriticAction(b.a), generator_);
   const Tensor j_q = CriticObjective(q, y);
   j_q.backward();
   critic_adam_.Step(critics_.parameters().values(), critics_.parameters().gradients());
@@ -87,9 +90,9 @@ void Sac::ImproveCritics(const Transitions& b, const Tensor& alpha) {
   q_mean_ = q.detach();
 }
 
-Tensor Sac::ImproveActor(const Transitions& b, const Tensor& alpha) {
-  const ActionSample now = actor_.Sample(b.s, generator_);
-  const Tensor j_pi = ActorLoss(b, now, alpha);
+Tensor Sac::ImproveActor(const Transitions& b, const Sight& sight, const Tensor& alpha) {
+  const ActionSample now = actor_.Sample(sight.actor.s, generator_);
+  const Tensor j_pi = ActorLoss(b, sight, now, alpha);
   j_pi.backward();
   actor_adam_.Step(actor_.parameters().values(), actor_.parameters().gradients());
   actor_loss_ = j_pi.detach();
@@ -102,16 +105,20 @@ Tensor Sac::Aggregate(const Tensor& q) const {
   return config_.actor_uses_mean_critic() ? q.mean(0) : q.amin(0);
 }
 
-Tensor Sac::ActorLoss(const Transitions& b, const ActionSample& now, const Tensor& alpha) {
-  if (on_v_) return ReplayedActionLoss(b, now, alpha);
-  if (config_.actor_gradient() == proto::SCORE_FUNCTION) return ScoreFunctionLoss(b, now, alpha);
-  return ActorObjective(Aggregate(critics_.FrozenValues(b.s, now.action, generator_)), now.log_prob,
-                        alpha);
+Tensor Sac::ActorLoss(const Transitions& b, const Sight& sight, const ActionSample& now,
+                      const Tensor& alpha) {
+  if (on_v_) return ReplayedActionLoss(b, sight, now, alpha);
+  if (config_.actor_gradient() == proto::SCORE_FUNCTION) {
+    return ScoreFunctionLoss(sight, now, alpha);
+  }
+  const Tensor q = critics_.FrozenValues(sight.critics.s, now.action, generator_);
+  return ActorObjective(Aggregate(q), now.log_prob, alpha);
 }
 
-Tensor Sac::ScoreFunctionLoss(const Transitions& b, const ActionSample& now, const Tensor& alpha) {
+Tensor Sac::ScoreFunctionLoss(const Sight& sight, const ActionSample& now, const Tensor& alpha) {
+  const Tensor& s = sight.actor.s;
   const auto soft_value = [&](const ActionSample& sample) {
-    const Tensor q = Aggregate(critics_.FrozenValues(b.s, sample.action, generator_));
+    const Tensor q = Aggregate(critics_.FrozenValues(sight.critics.s, sample.action, generator_));
     return q - alpha * sample.log_prob;
   };
   Tensor advantage;
@@ -120,23 +127,25 @@ Tensor Sac::ScoreFunctionLoss(const Transitions& b, const ActionSample& now, con
     advantage = soft_value(now);
     // Of another action, or the baseline would depend on this one.
     if (config_.score_function_baseline()) {
-      advantage = advantage - soft_value(actor_.Sample(b.s, generator_));
+      advantage = advantage - soft_value(actor_.Sample(s, generator_));
     }
   }
-  return ScoreFunctionObjective(actor_.LogProb(b.s, now.unsquashed.detach(), generator_),
-                                advantage);
+  return ScoreFunctionObjective(actor_.LogProb(s, now.unsquashed.detach(), generator_), advantage);
 }
 
-Tensor Sac::ReplayedActionLoss(const Transitions& b, const ActionSample& now, const Tensor& alpha) {
+Tensor Sac::ReplayedActionLoss(const Transitions& b, const Sight& sight, const ActionSample& now,
+                               const Tensor& alpha) {
   Tensor advantage;
   {
     const torch::NoGradGuard no_grad;
-    const Tensor v = Aggregate(critics_.FrozenValues(b.s, CriticAction(b.a), generator_));
-    const Tensor v_next = Aggregate(critics_.FrozenValues(b.s_next, CriticAction(b.a), generator_));
+    const auto value = [&](const Tensor& s) {
+      return Aggregate(critics_.FrozenValues(s, CriticAction(b.a), generator_));
+    };
+    const Tensor v = value(sight.critics.s), v_next = value(sight.critics.s_next);
     advantage = b.r + b.gamma * (1 - b.d) * v_next - v;
   }
   const Tensor unsquashed = b.a.clamp(-kMostSquashed, kMostSquashed).atanh();
-  return ScoreFunctionObjective(actor_.LogProb(b.s, unsquashed, generator_), advantage) +
+  return ScoreFunctionObjective(actor_.LogProb(sight.actor.s, unsquashed, generator_), advantage) +
          (alpha * now.log_prob).mean();
 }
 
@@ -153,14 +162,16 @@ Tensor Sac::MinOfSubset(const Tensor& q) {
 }
 
 absl::Status Sac::Update(const WindowBatch& batch, int64_t env_steps) {
-  if (batch.num_windows < 1 || batch.window_length != config_.n_step() + 1 ||
+  const int64_t length = SacWindowLength(config_);
+  if (batch.num_windows < 1 || batch.window_length != length ||
       batch.stride_bytes != stride_bytes_) {
     return absl::InvalidArgumentError(absl::StrCat(
         batch.num_windows, " windows of ", batch.window_length, " rows of ", batch.stride_bytes,
-        " bytes; SAC wants windows of ", config_.n_step() + 1, " rows of ", stride_bytes_));
+        " bytes; SAC wants windows of ", length, " rows of ", stride_bytes_));
   }
   try {
-    Step(reader_.Read(batch.data(), batch.num_windows));
+    const Transitions b = reader_.Read(batch.data(), batch.num_windows);
+    if (b.s.size(0) > 0) Step(b);
   } catch (const std::exception& e) {
     return absl::InternalError(absl::StrCat("update ", updates_ + 1, ": ", e.what()));
   }
@@ -193,6 +204,7 @@ absl::StatusOr<std::string> Sac::EncodePolicy(const PolicyStamp& stamp) const {
   metadata.action_low.assign(action.low().begin(), action.low().end());
   metadata.action_high.assign(action.high().begin(), action.high().end());
   metadata.network = WithHiddenSizes(config_.actor());
+  metadata.recurrence = NetworkOf(config_.recurrence());
   metadata.log_std_min = config_.log_std_min();
   metadata.log_std_max = config_.log_std_max();
   return troupe::EncodePolicy(metadata, actor_.parameters());

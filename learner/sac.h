@@ -51,17 +51,23 @@ class Sac final : public Algorithm {
  private:
   Sac(const Options& options, TransitionReader reader, int64_t stride_bytes);
 
-  void ImproveCritics(const Transitions& b, const torch::Tensor& alpha);
+  // What policy and critics see of a batch; the same where they have no memory.
+  struct Sight {
+    SeenTransitions actor, critics;
+  };
+
+  void ImproveCritics(const Transitions& b, const torch::Tensor& s_next_of_actor,
+                      const torch::Tensor& alpha);
   // Returns log pi(a|s), [B], of the actions that it drew.
-  torch::Tensor ImproveActor(const Transitions& b, const torch::Tensor& alpha);
+  torch::Tensor ImproveActor(const Transitions& b, const Sight& sight, const torch::Tensor& alpha);
   void ImproveTemperature(const torch::Tensor& log_pi);
   // J_pi, for actions `now` of the policy.
-  torch::Tensor ActorLoss(const Transitions& b, const ActionSample& now,
+  torch::Tensor ActorLoss(const Transitions& b, const Sight& sight, const ActionSample& now,
                           const torch::Tensor& alpha);
-  torch::Tensor ScoreFunctionLoss(const Transitions& b, const ActionSample& now,
+  torch::Tensor ScoreFunctionLoss(const Sight& sight, const ActionSample& now,
                                   const torch::Tensor& alpha);
-  torch::Tensor ReplayedActionLoss(const Transitions& b, const ActionSample& now,
-                                   const torch::Tensor& alpha);
+  torch::Tensor ReplayedActionLoss(const Transitions& b, const Sight& sight,
+                                   const ActionSample& now, const torch::Tensor& alpha);
   torch::Tensor Aggregate(const torch::Tensor& q) const;
   torch::Tensor MinOfSubset(const torch::Tensor& q);
   // What the critics take beside s: `a`, or nothing.

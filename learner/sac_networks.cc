@@ -1,17 +1,32 @@
 #include "learner/sac_networks.h"
 
 namespace troupe {
+namespace {
+
+SeenTransitions Seen(const RecurrentLayer& memory, const std::vector<torch::Tensor>& parameters,
+                     const Transitions& b, const RowSequences& rows) {
+  const torch::Tensor all = SeeSequences(memory, parameters, rows).flatten(0, 1);
+  return {all.index_select(0, b.rows->now), all.index_select(0, b.rows->next)};
+}
+
+}  // namespace
 
 GaussianActor::GaussianActor(const proto::Sac& config, int64_t observation_size,
                              int64_t action_size, torch::TensorOptions options)
     : action_size_(action_size),
       log_std_min_(config.log_std_min()),
       log_std_max_(config.log_std_max()),
-      shape_{.inputs = observation_size,
+      shape_{.inputs = observation_size + OutputSize(config.recurrence()),
              .outputs = 2 * action_size,
              .ensemble = 0,
              .spec = WithHiddenSizes(config.actor())},
-      parameters_(MlpParameters(shape_), options) {}
+      memory_(LayerBefore(shape_, config.recurrence(), observation_size)),
+      parameters_(RecurrentParameters(shape_, memory_), options) {}
+
+SeenTransitions GaussianActor::See(const Transitions& b) const {
+  if (!b.rows) return {b.s, b.s_next};
+  return Seen(memory_, parameters_.trainable(), b, b.rows->in_order);
+}
 
 ActionSample GaussianActor::Sample(const torch::Tensor& s, at::Generator& generator) const {
   const torch::Tensor head = MlpForward(shape_, parameters_.trainable(), s, generator);
@@ -28,11 +43,20 @@ torch::Tensor GaussianActor::LogProb(const torch::Tensor& s, const torch::Tensor
 
 CriticEnsemble::CriticEnsemble(const proto::Sac& config, int64_t observation_size,
                                int64_t action_size, torch::TensorOptions options)
-    : shape_{.inputs = observation_size + action_size,
+    : shape_{.inputs = observation_size + OutputSize(config.recurrence()) + action_size,
              .outputs = 1,
              .ensemble = config.num_critics(),
              .spec = WithHiddenSizes(config.critic())},
-      parameters_(MlpParameters(shape_), options) {}
+      memory_(LayerBefore(shape_, config.recurrence(), observation_size)),
+      parameters_(RecurrentParameters(shape_, memory_), options) {}
+
+SeenTransitions CriticEnsemble::See(const std::vector<torch::Tensor>& parameters,
+                                    const Transitions& b) const {
+  if (!b.rows) return {b.s, b.s_next};
+  RowSequences rows = b.rows->in_order;
+  rows.stored = torch::Tensor();
+  return Seen(memory_, parameters, b, rows);
+}
 
 torch::Tensor CriticEnsemble::Forward(const std::vector<torch::Tensor>& parameters,
                                       const torch::Tensor& s, const torch::Tensor& a,

@@ -5,13 +5,21 @@
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "common/flat_parameters.h"
 #include "common/mlp.h"
+#include "common/recurrent.h"
 #include "common/squashed_gaussian.h"
+#include "learner/transitions.h"
 #include "proto/config.pb.h"
 
 namespace troupe {
+
+// Transitions as a network sees them: s and s_next, beside what it remembers of the rows before.
+struct SeenTransitions {
+  torch::Tensor s, s_next;
+};
 
 // The squashed Gaussian policy pi of SAC.  Not thread-safe.
 class GaussianActor final {
@@ -21,6 +29,10 @@ class GaussianActor final {
 
   FlatParameters& parameters() { return parameters_; }
   const FlatParameters& parameters() const { return parameters_; }
+
+  // Where gradients reach the parameters of a memory through s and s_next, unless gradient mode is
+  // off.
+  SeenTransitions See(const Transitions& b) const;
 
   // a ~ pi(.|s) with its log-probability; s: [B, observation_size].  Gradients reach the parameters
   // unless gradient mode is off.
@@ -33,11 +45,13 @@ class GaussianActor final {
   const int64_t action_size_;
   const double log_std_min_, log_std_max_;
   const MlpShape shape_;
+  const RecurrentLayer memory_;
   FlatParameters parameters_;
 };
 
 // An ensemble of E action-value functions Q_1 ... Q_E, computed as one; with actions of no
-// elements, of value functions V.  Not thread-safe.
+// elements, of value functions V.  They share a memory, if there is one, which begins each window
+// empty.  Not thread-safe.
 class CriticEnsemble final {
  public:
   CriticEnsemble(const proto::Sac& config, int64_t observation_size, int64_t action_size,
@@ -45,6 +59,10 @@ class CriticEnsemble final {
 
   FlatParameters& parameters() { return parameters_; }
   const FlatParameters& parameters() const { return parameters_; }
+
+  // With gradients of the memory's parameters, and without.
+  SeenTransitions See(const Transitions& b) const { return See(parameters_.trainable(), b); }
+  SeenTransitions SeeFrozen(const Transitions& b) const { return See(parameters_.frozen(), b); }
 
   // All values, [E, B].  The generator is for dropout.
   torch::Tensor Values(const torch::Tensor& s, const torch::Tensor& a,
@@ -58,10 +76,12 @@ class CriticEnsemble final {
   }
 
  private:
+  SeenTransitions See(const std::vector<torch::Tensor>& parameters, const Transitions& b) const;
   torch::Tensor Forward(const std::vector<torch::Tensor>& parameters, const torch::Tensor& s,
                         const torch::Tensor& a, at::Generator& generator) const;
 
   const MlpShape shape_;
+  const RecurrentLayer memory_;
   FlatParameters parameters_;
 };
 

@@ -15,6 +15,14 @@ absl::StatusOr<TransitionReader> TransitionReader::Create(const Layout& layout,
                                                           const Options& options) {
   TransitionReader reader;
   reader.options_ = options;
+  const proto::Recurrence& recurrence = options.recurrence;
+  reader.window_length_ = options.n_step + 1;
+  if (HasMemory(recurrence)) {
+    reader.window_length_ = recurrence.burn_in() + recurrence.sequence_length() + options.n_step;
+    auto state = FindRecurrentState(layout, StateSize(recurrence));
+    if (!state.ok()) return state.status();
+    reader.recurrent_state_ = *std::move(state);
+  }
   reader.stride_bytes_ = layout.stride_bytes();
   absl::StatusOr<ColumnLayout> observation = FindColumn(layout, kObservation, proto::FLOAT32);
   if (!observation.ok()) return observation.status();
@@ -37,31 +45,39 @@ absl::StatusOr<TransitionReader> TransitionReader::Create(const Layout& layout,
   return reader;
 }
 
+Tensor TransitionReader::Column(const Tensor& words, const ColumnLayout& column) const {
+  return words.narrow(2, column.offset_bytes / kWordBytes, column.num_elements)
+      .to(options_.tensors);
+}
+
+Tensor TransitionReader::Flags(const Tensor& words) {
+  return words.view(torch::kInt32).select(2, offsetof(RowHeader, flags) / kWordBytes);
+}
+
 Transitions TransitionReader::Read(const uint8_t* windows, int64_t num_windows) const {
-  const int64_t n = options_.n_step;
-  const torch::Device device = options_.tensors.device();
-  // The rows as words, [B, n + 1, words of a row]; the columns are strided views of them.
   const Tensor words =
       torch::from_blob(const_cast<uint8_t*>(windows),
-                       {num_windows, n + 1, stride_bytes_ / kWordBytes}, torch::kFloat32)
-          .to(device);
-  const auto column = [&](const ColumnLayout& c) {
-    return words.narrow(2, c.offset_bytes / kWordBytes, c.num_elements).to(options_.tensors);
-  };
-  const Tensor observations = column(observation_);  // [B, n + 1, observation_size]
-  const Tensor rewards = column(reward_).squeeze(2).narrow(1, 0, n);  // [B, n]
-  const Tensor flags = words.view(torch::kInt32).select(2, offsetof(RowHeader, flags) / kWordBytes);
+                       {num_windows, window_length_, stride_bytes_ / kWordBytes}, torch::kFloat32)
+          .to(options_.tensors.device());
+  return HasMemory(options_.recurrence) ? ReadSequences(words) : ReadWindows(words, nullptr);
+}
+
+Transitions TransitionReader::ReadWindows(const Tensor& words, Tensor* steps) const {
+  const int64_t n = options_.n_step, num_windows = words.size(0);
+  const Tensor observations = Column(words, observation_);  // [B, n + 1, observation_size]
+  const Tensor rewards = Column(words, reward_).squeeze(2).narrow(1, 0, n);  // [B, n]
 
   Transitions b;
   b.s = observations.select(1, 0);
-  b.a = (column(action_).select(1, 0) - action_center_) * action_scale_;
-  const Tensor ends = flags.narrow(1, 1, n);  // of rows 1 .. n
+  b.a = (Column(words, action_).select(1, 0) - action_center_) * action_scale_;
+  const Tensor ends = Flags(words).narrow(1, 1, n);  // of rows 1 .. n
   const Tensor terminated = ends.bitwise_and(int64_t{kTerminated}).to(options_.tensors);
   if (n == 1) {
     b.r = rewards.select(1, 0);
     b.gamma = discounts_.new_full({num_windows}, options_.gamma);
     b.d = terminated.select(1, 0);
     b.s_next = observations.select(1, 1);
+    if (steps != nullptr) *steps = torch::ones({num_windows}, ends.options().dtype(torch::kInt64));
     return b;
   }
   // goes_on[i]: none of the rows 1 .. i is final, so step i still belongs to the episode.
@@ -74,6 +90,35 @@ Transitions TransitionReader::Read(const uint8_t* windows, int64_t num_windows) 
   b.gamma = torch::pow(options_.gamma, k).to(options_.tensors);
   b.d = terminated.gather(1, (k - 1).unsqueeze(1)).squeeze(1);
   b.s_next = observations.index({torch::arange(num_windows, k.options()), k});
+  if (steps != nullptr) *steps = k;
+  return b;
+}
+
+Transitions TransitionReader::ReadSequences(const Tensor& words) const {
+  const int64_t n = options_.n_step, burn_in = options_.recurrence.burn_in(),
+                length = options_.recurrence.sequence_length();
+  const Tensor is_final = Flags(words).bitwise_and(int64_t{kFinalFlags}).ne(0);  // [B, W]
+  // Rows that begin a transition, counted over the sequences; and those sequences.
+  const Tensor begin =
+      is_final.narrow(1, burn_in, length).logical_not().flatten().nonzero().squeeze(1);
+  const Tensor sequence = begin.div(length, "floor");
+  const Tensor first = begin + sequence * (burn_in + n) + burn_in;  // counted over all rows
+  const Tensor rows = first.unsqueeze(1) + torch::arange(n + 1, first.options());
+  const Tensor windows =
+      words.flatten(0, 1).index_select(0, rows.flatten()).view({-1, n + 1, words.size(2)});
+
+  Tensor steps;
+  Transitions b = ReadWindows(windows, &steps);
+  const Tensor now = begin + sequence * n;
+  b.rows =
+      TransitionRows{.in_order = {.x = Column(words, observation_),
+                                  .stored = Column(words, recurrent_state_),
+                                  .fresh = torch::cat({torch::ones_like(is_final.narrow(1, 0, 1)),
+                                                       is_final.narrow(1, 0, window_length_ - 1)},
+                                                      1),
+                                  .burn_in = burn_in},
+                     .now = now,
+                     .next = now + steps};
   return b;
 }
 

@@ -4,11 +4,20 @@
 #include <torch/torch.h>
 
 #include <cstdint>
+#include <optional>
 
 #include "absl/status/statusor.h"
 #include "common/layout.h"
+#include "common/recurrent.h"
+#include "proto/config.pb.h"
 
 namespace troupe {
+
+// The rows that transitions lie in, for networks with a memory.
+struct TransitionRows {
+  RowSequences in_order;    // x: observations; stored: the policy's state
+  torch::Tensor now, next;  // [B], int64: where s and s_next are among the rows after burn_in
+};
 
 // A batch of n-step transitions, in the symbols of the papers.
 struct Transitions {
@@ -18,9 +27,12 @@ struct Transitions {
   torch::Tensor gamma;   // [B], gamma^k
   torch::Tensor d;       // [B], 1 if the episode terminated in s_next; truncation leaves it 0
   torch::Tensor s_next;  // [B, observation_size], the observation k steps after s
+  std::optional<TransitionRows> rows{};  // if there is a memory
 };
 
-// Reads windows of n + 1 packed rows as n-step transitions.
+// Reads windows of n + 1 packed rows as n-step transitions; for a policy with a memory windows of
+// burn_in + sequence_length + n rows, of which each row behind burn_in but the last n, and but for
+// final ones, begins a transition.
 //
 // A window may run past the end of an episode: the transition then ends at the first final row, so
 // that k < n.  Immutable, so thread-safe.
@@ -29,6 +41,7 @@ class TransitionReader final {
   struct Options {
     int64_t n_step = 1;
     double gamma = 0.99;
+    proto::Recurrence recurrence{};
     torch::TensorOptions tensors = torch::kFloat32;  // dtype and device of the transitions
   };
 
@@ -40,15 +53,23 @@ class TransitionReader final {
   int64_t action_size() const { return action_.num_elements; }
   const proto::Column& action() const { return action_column_; }
 
-  // `windows`: [num_windows, n_step + 1] rows.  The transitions may be views of them.
+  // `windows`: [num_windows, rows of a window] rows.  The transitions may be views of them.
   Transitions Read(const uint8_t* windows, int64_t num_windows) const;
 
  private:
   TransitionReader() = default;
 
+  // `words`: the rows as words of 4 bytes, [B, n + 1, words of a row]; the columns are views of
+  // them. `steps`, if wanted: k of each, [B] int64.
+  Transitions ReadWindows(const torch::Tensor& words, torch::Tensor* steps) const;
+  Transitions ReadSequences(const torch::Tensor& words) const;
+  torch::Tensor Column(const torch::Tensor& words, const ColumnLayout& column) const;
+  static torch::Tensor Flags(const torch::Tensor& words);
+
   Options options_;
+  int64_t window_length_ = 0;
   int64_t stride_bytes_ = 0;
-  ColumnLayout observation_, action_, reward_;
+  ColumnLayout observation_, action_, reward_, recurrent_state_;
   proto::Column action_column_;
   torch::Tensor action_center_, action_scale_;  // [action_size]
   torch::Tensor discounts_;                     // [n_step], gamma^i

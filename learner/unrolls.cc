@@ -9,7 +9,7 @@ namespace troupe {
 
 using torch::Tensor;
 
-absl::StatusOr<UnrollReader> UnrollReader::Create(const Layout& layout) {
+absl::StatusOr<UnrollReader> UnrollReader::Create(const Layout& layout, int64_t state_size) {
   UnrollReader reader;
   reader.stride_bytes_ = layout.stride_bytes();
   const proto::Column* action = FindProto(layout, kAction);
@@ -27,6 +27,11 @@ absl::StatusOr<UnrollReader> UnrollReader::Create(const Layout& layout) {
             : FindColumn(layout, name, is_choice ? proto::INT32 : proto::FLOAT32);
     if (!found.ok()) return found.status();
     *column = *std::move(found);
+  }
+  if (state_size > 0) {
+    absl::StatusOr<ColumnLayout> memory = FindRecurrentState(layout, state_size);
+    if (!memory.ok()) return memory.status();
+    reader.memory_ = *std::move(memory);
   }
   if (reader.discrete()) {
     if (reader.action_column_.num_choices_size() != reader.action_size()) {
@@ -69,6 +74,11 @@ Unrolls UnrollReader::Read(const uint8_t* windows, int64_t num_windows,
   b.is_step = is_final.narrow(1, 0, length).logical_not();
   b.terminated = next_flags.bitwise_and(int64_t{kTerminated}).ne(0);
   b.goes_on = is_final.narrow(1, 1, length).logical_not();
+  if (memory_) {
+    b.memory = column(words, *memory_).contiguous();
+    b.fresh =
+        torch::cat({torch::ones_like(is_final.narrow(1, 0, 1)), is_final.narrow(1, 0, length)}, 1);
+  }
   return b;
 }
 

@@ -4,6 +4,7 @@
 #include <torch/torch.h>
 
 #include <cstdint>
+#include <optional>
 
 #include "absl/status/statusor.h"
 #include "common/layout.h"
@@ -25,6 +26,10 @@ struct Unrolls {
   torch::Tensor terminated;  // [B, T], bool: transition t ends in a terminated state
   torch::Tensor goes_on;  // [B, T], bool: row t + 1 is not final, so transition t + 1 continues t
 
+  // Of a policy with a memory: its state before each row, [B, T + 1, state_size], and where that
+  // does not follow from the row before, [B, T + 1] bool (RowSequences).
+  torch::Tensor memory, fresh;
+
   int64_t num_unrolls() const { return r.size(0); }
   int64_t length() const { return r.size(1); }
 };
@@ -33,8 +38,8 @@ struct Unrolls {
 class UnrollReader final {
  public:
   // INVALID_ARGUMENT names the column that is missing or has the wrong type, or, for a continuous
-  // action, no finite bounds.
-  static absl::StatusOr<UnrollReader> Create(const Layout& layout);
+  // action, no finite bounds.  `state_size`: of the policy's memory; 0: it has none.
+  static absl::StatusOr<UnrollReader> Create(const Layout& layout, int64_t state_size = 0);
 
   int64_t observation_size() const { return observation_.num_elements; }
   int64_t action_size() const { return action_.num_elements; }
@@ -49,6 +54,7 @@ class UnrollReader final {
 
   int64_t stride_bytes_ = 0;
   ColumnLayout observation_, action_, reward_, log_prob_;
+  std::optional<ColumnLayout> memory_;
   proto::Column action_column_;
   torch::Tensor action_center_, action_scale_;  // [action_size]; continuous actions
 };

@@ -154,12 +154,14 @@ class OnPolicyTest : public testing::Test {
       const uint64_t version = PolicyVersion{.epoch = 1, .counter = counter}.Packed();
       for (int64_t t = 0; t <= kLength; ++t) {
         const auto appended = writer.Append(0, [&](absl::Span<char> row) {
-          t < kLength ? packer.PackStep({.policy_version = version,
-                                         .observation = {0, 0, 0, 0},
-                                         .action = {1},
-                                         .reward = static_cast<float>(counter)},
-                                        row)
-                      : packer.PackFinal(version, {0, 0, 0, 0}, kCut, row);
+          t < kLength
+              ? packer.PackStep({.policy_version = version,
+                                 .observation = {0, 0, 0, 0},
+                                 .action = {1},
+                                 .reward = static_cast<float>(counter)},
+                                row)
+              : packer.PackFinal(
+                    {.policy_version = version, .observation = {0, 0, 0, 0}, .flags = kCut}, row);
         });
         ASSERT_TRUE(appended.ok()) << appended.status();
       }

@@ -17,10 +17,11 @@ TEST(Statistics, AreThoseOfThePopulation) {
   EXPECT_DOUBLE_EQ(StandardDeviation({2, 4}), 1);
 }
 
-// Lasts `seed % 5 + 1` steps and pays 1 a step.
+// Lasts `seed % 5 + 1` steps and pays 1 a step, or what the action is.
 class CountingEnv final : public Env {
  public:
-  explicit CountingEnv(std::multiset<uint64_t>* seeds) : seeds_(seeds) {
+  explicit CountingEnv(std::multiset<uint64_t>* seeds, bool pays_action = false)
+      : seeds_(seeds), pays_action_(pays_action) {
     spec_ = {.id = "Counting-v0",
              .observation_size = 2,
              .action_size = 1,
@@ -35,7 +36,7 @@ class CountingEnv final : public Env {
   }
   StepResult Step(absl::Span<const double> action, absl::Span<double> observation) override {
     observation[0] = observation[1] = --left_;
-    return {.reward = 1, .terminated = left_ == 0};
+    return {.reward = pays_action_ ? action[0] : 1, .terminated = left_ == 0};
   }
   absl::Status ResetToState(absl::Span<const double>, absl::Span<double>) override {
     return absl::UnimplementedError("a test needs no states");
@@ -43,18 +44,20 @@ class CountingEnv final : public Env {
 
  private:
   std::multiset<uint64_t>* const seeds_;
+  const bool pays_action_;
   EnvSpec spec_;
   int left_ = 0;
 };
 
-std::unique_ptr<Policy> SmallPolicy() {
+std::unique_ptr<Policy> SmallPolicy(const proto::Recurrence& recurrence = {}) {
   PolicyMetadata metadata{.run = "test", .version = 1, .observation_size = 2, .action_size = 1};
   metadata.action_low = {-1};
   metadata.action_high = {1};
   metadata.network.add_hidden_sizes(4);
   metadata.log_std_min = -5;
   metadata.log_std_max = 2;
-  FlatParameters actor(MlpParameters(PolicyShape(metadata)), torch::kFloat32);
+  metadata.recurrence = recurrence;
+  FlatParameters actor(PolicyParameters(metadata), torch::kFloat32);
   actor.Initialize(1);
   Snapshot snapshot{.run = "test", .version = 1};
   snapshot.image = *EncodePolicy(metadata, actor);
@@ -66,9 +69,11 @@ std::unique_ptr<Policy> SmallPolicy() {
 
 class EvaluatorTest : public testing::Test {
  protected:
-  Evaluator MakeEvaluator(int num_envs, uint64_t seed) {
+  Evaluator MakeEvaluator(int num_envs, uint64_t seed, bool pays_action = false) {
     std::vector<std::unique_ptr<Env>> envs;
-    for (int i = 0; i < num_envs; ++i) envs.push_back(std::make_unique<CountingEnv>(&seeds_));
+    for (int i = 0; i < num_envs; ++i) {
+      envs.push_back(std::make_unique<CountingEnv>(&seeds_, pays_action));
+    }
     return Evaluator(std::move(envs), seed);
   }
 
@@ -93,6 +98,25 @@ TEST_F(EvaluatorTest, NeverPlaysTheSameSeedTwice) {
   ASSERT_TRUE(evaluator.Play(*policy_, 4, [] { return false; }).ok());
   ASSERT_TRUE(evaluator.Play(*policy_, 4, [] { return false; }).ok());
   EXPECT_EQ(std::set<uint64_t>(seeds_.begin(), seeds_.end()).size(), 8u);
+}
+
+TEST_F(EvaluatorTest, WhatIsRememberedBelongsToOneEpisode) {
+  proto::Recurrence recurrence;
+  recurrence.set_kind(proto::LSTM);
+  recurrence.set_units(3);
+  const auto policy = SmallPolicy(recurrence);
+  const auto returns = [&](int num_envs) {
+    return MakeEvaluator(num_envs, 0, /*pays_action=*/true)
+        .Play(*policy, 9, [] { return false; })
+        ->returns;
+  };
+  const std::vector<double> alone = returns(1);
+  EXPECT_NE(alone[0], alone[2]);
+  EXPECT_NEAR(alone[1], alone[6], 1e-6);  // both of two steps
+  for (const int num_envs : {2, 3, 9}) {
+    const std::vector<double> together = returns(num_envs);
+    for (size_t i = 0; i < alone.size(); ++i) EXPECT_NEAR(together[i], alone[i], 1e-6) << i;
+  }
 }
 
 TEST_F(EvaluatorTest, StopsInTheMiddleOfAnEpisode) {

@@ -47,7 +47,8 @@ TEST(RowPacker, AFinalRowSaysWhy) {
   const RowPacker packer = *RowPacker::Create(layout);
   const auto flags = [&](uint32_t why) {
     std::vector<char> row(layout.stride_bytes());
-    packer.PackFinal(7, {1, 2, 3}, why, absl::MakeSpan(row));
+    packer.PackFinal({.policy_version = 7, .observation = {1, 2, 3}, .flags = why},
+                     absl::MakeSpan(row));
     EXPECT_EQ(At<float>(row, layout, kObservation, 1), 2.0f);
     EXPECT_EQ(At<float>(row, layout, kReward, 0), 0.0f);
     return ReadRowHeader(row.data()).flags;
@@ -56,6 +57,27 @@ TEST(RowPacker, AFinalRowSaysWhy) {
                              uint32_t{kTerminated | kTruncated}}) {
     EXPECT_EQ(flags(why), why);
     EXPECT_TRUE(IsFinal(why));
+  }
+}
+
+TEST(RowPacker, RowsCarryWhatThePolicyRemembered) {
+  EXPECT_FALSE(Layout::FromProto(MakeLayout(Continuous()))->Find(kRecurrentState).ok());
+  const Layout layout = *Layout::FromProto(MakeLayout(Continuous(), false, /*state_size=*/4));
+  const RowPacker packer = *RowPacker::Create(layout);
+  EXPECT_EQ(packer.recurrent_state_size(), 4);
+  const std::vector<float> state = {1, -2, 3, 0.5};
+  for (const bool is_final : {false, true}) {
+    std::vector<char> row(layout.stride_bytes());
+    if (is_final) {
+      packer.PackFinal({.observation = {1, 2, 3}, .flags = kCut, .recurrent_state = state},
+                       absl::MakeSpan(row));
+    } else {
+      packer.PackStep({.observation = {1, 2, 3}, .action = {0, 0}, .recurrent_state = state},
+                      absl::MakeSpan(row));
+    }
+    std::vector<float> read(4);
+    std::memcpy(read.data(), row.data() + layout.Find(kRecurrentState)->offset_bytes, 16);
+    EXPECT_EQ(read, state);
   }
 }
 

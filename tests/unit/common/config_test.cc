@@ -221,6 +221,13 @@ INSTANTIATE_TEST_SUITE_P(
         Fault{"UnrollsOfAnotherLength",
               {"learner.ppo.unroll_length=128", "tables.window.length=128"},
               "must be learner.ppo.unroll_length + 1 = 129"},
+        Fault{"SequencesThatDoNotFillAnUnroll",
+              {"learner.ppo.unroll_length=100", "learner.ppo.recurrence.kind=GRU"},
+              "learner.ppo.recurrence.sequence_length = 16: must divide "
+              "learner.ppo.unroll_length = 100"},
+        Fault{"WindowWithoutRoomForTheBurnIn",
+              {"learner.sac.recurrence.kind=LSTM", "tables.window.length=2"},
+              "must be learner.sac.recurrence.burn_in + sequence_length + learner.sac.n_step = 25"},
         Fault{"OnPolicyFromARing",
               {"learner.ppo.unroll_length=128", "tables.selector=UNIFORM"},
               "must be FIFO and 1"},
@@ -288,6 +295,13 @@ TEST(EffectiveTable, DerivesTheLearnersTableFromItsAlgorithm) {
   EXPECT_EQ(table->rate_limiter().samples_per_insert(), 200);
   EXPECT_EQ(table->rate_limiter().min_size(), 500);
   EXPECT_EQ(table->rate_limiter().slack(), 2 * 100 + 64 * 200);
+}
+
+TEST(EffectiveTable, AMemoryMakesWindowsLonger) {
+  const proto::Config config =
+      Parsed("", {"learner.sac.n_step=3", "learner.sac.recurrence.kind=GRU",
+                  "learner.sac.recurrence.burn_in=5", "learner.sac.recurrence.sequence_length=10"});
+  EXPECT_EQ(EffectiveTable(config, "replay")->window().length(), 18);
 }
 
 TEST(EffectiveTable, KeepsWhatIsWritten) {

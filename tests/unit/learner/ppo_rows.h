@@ -17,6 +17,7 @@ struct PpoRow {
   float reward = 0;
   float log_prob = 0;
   uint32_t flags = 0;
+  std::vector<float> memory;  // of a policy with a memory, before the observation
 };
 
 inline proto::Column* AddColumn(absl::string_view name, proto::DType dtype, size_t elements,
@@ -66,6 +67,7 @@ inline std::vector<uint8_t> PackRows(const Layout& layout, const std::vector<Ppo
     put(kAction, rows[i].choices);
     put(kReward, std::vector<float>{rows[i].reward});
     put(kLogProb, std::vector<float>{rows[i].log_prob});
+    if (!rows[i].memory.empty()) put(kRecurrentState, rows[i].memory);
   }
   return bytes;
 }

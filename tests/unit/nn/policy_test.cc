@@ -345,6 +345,87 @@ TEST(PolicyTest, ANormalizerIsApplied) {
   EXPECT_EQ(Act(**normalized, {2, 6, -1}, true), Act(**policy, {2, 2, -1}, true));
 }
 
+PolicyMetadata WithMemory(proto::RecurrenceKind kind) {
+  PolicyMetadata metadata = Metadata();
+  metadata.recurrence.set_kind(kind);
+  metadata.recurrence.set_units(5);
+  return metadata;
+}
+
+// Three observations of two environments, one after another; the states after each.
+std::vector<std::vector<float>> Remember(Policy& policy, bool deterministic) {
+  std::vector<float> state(2 * StateSize(policy.metadata().recurrence));
+  std::vector<std::vector<float>> states;
+  for (int t = 0; t < 3; ++t) {
+    std::vector<float> observations = Observations(2), actions(2 * kActions), log_probs(2);
+    for (float& x : observations) x *= static_cast<float>(t + 1);
+    const MemorySpans memory{state, absl::MakeSpan(state)};
+    const auto out = absl::MakeSpan(actions);
+    std::vector<float> row(actions.size());
+    const absl::Status acted =
+        deterministic
+            ? policy.Mode(observations, 2, out, memory)
+            : policy.Sample(observations, 2, {out, absl::MakeSpan(row), absl::MakeSpan(log_probs)},
+                            memory);
+    EXPECT_TRUE(acted.ok()) << acted;
+    states.push_back(state);
+  }
+  return states;
+}
+
+TEST(PolicyTest, AMemoryGoesOnFromStepToStepWhateverIsDone) {
+  for (const proto::RecurrenceKind kind : {proto::GRU, proto::LSTM}) {
+    PolicyMetadata metadata = WithMemory(kind);
+    const auto policy = Policy::FromSnapshot(MakeSnapshot(metadata));
+    ASSERT_TRUE(policy.ok()) << policy.status();
+    EXPECT_EQ((*policy)->metadata().recurrence.units(), 5);
+    const auto states = Remember(**policy, /*deterministic=*/true);
+    EXPECT_EQ(states, Remember(**policy, /*deterministic=*/false));
+    metadata.warmup = true;
+    const auto warm = Policy::FromSnapshot(MakeSnapshot(metadata));
+    EXPECT_EQ(states, Remember(**warm, /*deterministic=*/false));
+
+    const FlatParameters network = Network(metadata);
+    torch::Tensor state = torch::zeros({2, StateSize(metadata.recurrence)});
+    for (int t = 0; t < 3; ++t) {
+      std::vector<float> observations = Observations(2);
+      for (float& x : observations) x *= static_cast<float>(t + 1);
+      state = RecurrentStep(PolicyMemory(metadata), network.frozen(),
+                            torch::tensor(observations).view({2, kObservations}), state);
+      EXPECT_TRUE(state.flatten().equal(torch::tensor(states[t]))) << t;
+    }
+  }
+}
+
+TEST(PolicyTest, ActionsDependOnWhatIsRemembered) {
+  const auto policy = Policy::FromSnapshot(MakeSnapshot(WithMemory(proto::GRU)));
+  const auto act = [&](float remembered) {
+    std::vector<float> actions(kActions), before(5, remembered), after(5);
+    EXPECT_TRUE(
+        (*policy)
+            ->Mode(Observations(1), 1, absl::MakeSpan(actions), {before, absl::MakeSpan(after)})
+            .ok());
+    return actions;
+  };
+  EXPECT_EQ(act(0.5), act(0.5));
+  EXPECT_NE(act(0.5), act(-0.5));
+}
+
+TEST(PolicyTest, StatesOfAnotherSizeAreRefusedWithTheNumbers) {
+  const auto policy = Policy::FromSnapshot(MakeSnapshot(WithMemory(proto::LSTM)));
+  std::vector<float> actions(kActions), state(9);
+  const absl::Status status =
+      (*policy)->Mode(Observations(1), 1, absl::MakeSpan(actions), {state, absl::MakeSpan(state)});
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(status.message(), HasSubstr("states of 10, but spans of 3, 2, 9 and 9"));
+}
+
+// So that what older programs wrote and read stays the same, byte by byte.
+TEST(PolicyTest, ASnapshotWithoutAMemorySaysNothingOfOne) {
+  const Snapshot snapshot = MakeSnapshot(Metadata());
+  EXPECT_EQ(snapshot.image.find("recurr"), std::string::npos);
+}
+
 // A snapshot's content, to be broken.
 struct Parts {
   std::vector<TensorView> tensors;
@@ -421,6 +502,13 @@ INSTANTIATE_TEST_SUITE_P(
                    "FLOAT32[3,65536]"},
         BrokenCase{"ZeroWidth", Set("network", R"({"hiddenSizes":[0]})"), "'network'"},
         BrokenCase{"NoJson", Set("network", "{"), "'network'"},
+        BrokenCase{"MemoryWithoutTensors", Set("recurrence", R"({"kind":"GRU","units":8})"),
+                   "expected 'actor.hidden.0.weight' FLOAT32[11,8]"},
+        BrokenCase{"MemoryWithoutUnits", Set("recurrence", R"({"kind":"GRU","units":0})"),
+                   "'recurrence'"},
+        BrokenCase{"HugeMemory", Set("recurrence", R"({"kind":"LSTM","units":2147483647})"),
+                   "'recurrence'"},
+        BrokenCase{"MemoryOfNoKind", Set("recurrence", "{}"), "'recurrence'"},
         BrokenCase{"OneBoundTooFew", Set("action_low", "[-1]"), "'action_low'"},
         BrokenCase{"BoundIsAString", Set("action_low", "[-1,\"0\"]"), "'action_low'"},
         BrokenCase{"BoundsAreNoArray", Set("action_low", "{\"a\":1,\"b\":2}"), "'action_low'"},
