@@ -19,8 +19,9 @@ foreach(name torch torch_cpu c10)
   find_library(TROUPE_LIB_${name} ${name} PATHS ${TROUPE_TORCH_DIR}/lib NO_DEFAULT_PATH REQUIRED)
   target_link_libraries(troupe_torch INTERFACE ${TROUPE_LIB_${name}})
 endforeach()
-# What uses a GPU is in a library that no symbol of ours names; it announces itself when loaded.
-target_link_options(troupe_torch INTERFACE LINKER:--no-as-needed)
+# What uses a GPU is in a library that no symbol of ours names; it announces itself when loaded, and
+# only then needs CUDA's libraries.
+target_link_options(troupe_torch INTERFACE LINKER:--no-as-needed LINKER:--allow-shlib-undefined)
 
 # 2.7 is the first wheel with the C++ ABI that everything else here has.
 file(STRINGS ${TROUPE_TORCH_DIR}/share/cmake/Torch/TorchConfig.cmake old_abi
