@@ -11,8 +11,8 @@ namespace troupe {
 // FlatParameters makes of MlpParameters: layer by layer the weights [ensemble, k, n], then the
 // biases [ensemble, n].
 struct FlatLayer {
-  std::string name;            // "hidden.0", ..., "head"
-  int64_t k = 0, n = 0;        // inputs, outputs
+  std::string name;               // "hidden.0", ..., "head"
+  int64_t k = 0, n = 0;           // inputs, outputs
   int64_t weights = 0, bias = 0;  // offsets of the first network's
 
   int64_t weights_of(int64_t network) const { return weights + network * k * n; }

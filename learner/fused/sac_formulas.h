@@ -58,8 +58,7 @@ TROUPE_HOST_DEVICE inline HeadGradient SquashGradient(float action, float spread
                                                       float action_gradient,
                                                       float log_prob_gradient) {
   // d(log pi)/du = 2 tanh(u) = 2 a.
-  const float u_gradient =
-      action_gradient * (1 - action * action) + log_prob_gradient * 2 * action;
+  const float u_gradient = action_gradient * (1 - action * action) + log_prob_gradient * 2 * action;
   return {u_gradient, is_free * (u_gradient * spread - log_prob_gradient)};
 }
 
