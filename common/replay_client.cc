@@ -182,7 +182,7 @@ ReplayCounts ReplayClient::Impl::Sum() const {
   for (const Lane& lane : lanes_) {
     sum.env_steps += lane.counts.env_steps();
     sum.inserted += lane.counts.inserted();
-    sum.sampled += lane.counts.sampled();
+    sum.sampled += Sampled(lane);
     sum.preloaded += lane.counts.preloaded();
   }
   return sum;
@@ -211,6 +211,7 @@ bool ReplayClient::Impl::AllTried() const {
 
 // Asks for all that may be asked for now.
 void ReplayClient::Impl::Advance() {
+  if (awaits_draws_) NoteStarvation(BatchesThatFit(1) == 0);
   if (!prefetching_ || !AllTried() || stopped_ || !permanent_.ok()) return;
   PlaceOrphans();
   bool starved = !orphans_.empty();
@@ -365,6 +366,9 @@ absl::StatusOr<TableInfo> ReplayClient::WaitForTable(absl::Time deadline) {
 }
 absl::StatusOr<WindowBatch> ReplayClient::NextBatch(absl::Time deadline) {
   return impl_->NextBatch(deadline);
+}
+absl::StatusOr<int64_t> ReplayClient::AdmitDraws(int64_t most, absl::Time deadline) {
+  return impl_->AdmitDraws(most, deadline);
 }
 absl::Status ReplayClient::UpdatePriorities(absl::Span<const int32_t> shards,
                                             absl::Span<const uint64_t> row_ids,

@@ -82,6 +82,11 @@ class ReplayClient final {
   // REQUIRES: WaitForTable returned OK.
   absl::StatusOr<WindowBatch> NextBatch(absl::Time deadline);
 
+  // For a learner that draws windows from its own replica of the table, instead of NextBatch: how
+  // many batches, at most `most`, the rate limiter admits now; waits until it is one.  They count
+  // as sampled, and the shards are told.  Errors are NextBatch's.
+  absl::StatusOr<int64_t> AdmitDraws(int64_t most, absl::Time deadline);
+
   // Sets priorities of windows, each named by the shard that it came from and its row id, as in
   // BatchBuffer.  They ride on the next request to that shard, or go by themselves if there is
   // none for some milliseconds; a shard that is gone gets none.  INVALID_ARGUMENT: the lengths

@@ -65,19 +65,23 @@ void ReplayClient::Impl::FillTotals(size_t shard, proto::SampleRequest& request)
     if (i == shard) continue;
     inserted += lanes_[i].counts.inserted();
     preloaded += lanes_[i].counts.preloaded();
-    sampled += lanes_[i].counts.sampled() + lanes_[i].num_asked;
+    sampled += Sampled(lanes_[i]) + lanes_[i].num_asked;
   }
   request.set_others_inserted(inserted);
   request.set_others_preloaded(preloaded);
   request.set_others_sampled(sampled);
+  // Not before it has said whether it is the shard that it was.
+  if (lanes_[shard].up) request.set_sampled_at_least(lanes_[shard].drawn);
 }
 
 void ReplayClient::Impl::SendNext(size_t shard) {
   Lane& lane = lanes_[shard];
   Wire& wire = lane.windows;
   if (!lane.up || !wire.usable || wire.writing) return;
-  if (lane.to_send.empty() && !lane.priorities_go_alone) return;
-  if (lane.to_send.empty()) lane.to_send.push_back(Piece{});  // a question that carries them
+  const bool tells_draws = lane.draws_due && !lane.draws_told;
+  if (lane.to_send.empty() && !lane.priorities_go_alone && !tells_draws) return;
+  // A question that carries them.
+  if (lane.to_send.empty()) lane.to_send.push_back(Piece{.tells_draws = tells_draws});
   const int64_t num_windows = lane.to_send.front().count;
   wire.request.Clear();
   wire.request.set_num_windows(num_windows);
@@ -86,6 +90,10 @@ void ReplayClient::Impl::SendNext(size_t shard) {
   }
   FillTotals(shard, wire.request);
   TakePriorities(lane, wire.request);
+  if (lane.to_send.front().tells_draws) {
+    lane.draws_due = false;
+    lane.draws_told = true;
+  }
   lane.asked.push_back(std::move(lane.to_send.front()));
   lane.to_send.pop_front();
   wire.writing = true;
@@ -112,7 +120,10 @@ void ReplayClient::Impl::Learn(Lane& lane, const proto::SampleReply& reply) {
   lane.mass = reply.mass();
   const proto::TableCounts& now = reply.counts();
   proto::TableCounts& known = lane.counts;
-  if (!lane.up && !lane.ending) known.Clear();
+  if (!lane.up && !lane.ending) {
+    KeepDraws(lane, known, now);
+    known.Clear();
+  }
   known.set_env_steps(std::max(known.env_steps(), now.env_steps()));
   known.set_inserted(std::max(known.inserted(), now.inserted()));
   known.set_sampled(std::max(known.sampled(), now.sampled()));
@@ -176,8 +187,10 @@ void ReplayClient::Impl::OnWindows(size_t shard, const proto::SampleReply& reply
   Lane& lane = lanes_[shard];
   Learn(lane, reply);
   lane.num_asked -= piece.count;
+  if (piece.tells_draws) lane.draws_told = false;
   Finish(piece, reply.row_ids_size());
   Advance();
+  SendNext(shard);
 }
 
 void ReplayClient::Impl::OnPolled(size_t shard, const proto::SampleReply& reply) {
@@ -222,6 +235,7 @@ void ReplayClient::Impl::OnBroken(size_t shard, bool polls) {
   Lane& lane = lanes_[shard];
   (polls ? lane.polls : lane.windows).usable = false;
   lane.up = false;
+  lane.draws_told = false;
   DropPriorities(lane);
   EndSession(lane);
   if (polls) return;

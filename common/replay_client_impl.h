@@ -1,6 +1,7 @@
 #ifndef TROUPE_COMMON_REPLAY_CLIENT_IMPL_H_
 #define TROUPE_COMMON_REPLAY_CLIENT_IMPL_H_
 
+#include <algorithm>
 #include <deque>
 #include <memory>
 #include <random>
@@ -30,6 +31,7 @@ class ReplayClient::Impl final {
   // replay_client.cc: batches
   absl::StatusOr<TableInfo> WaitForTable(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mu_);
   absl::StatusOr<WindowBatch> NextBatch(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mu_);
+  absl::StatusOr<int64_t> AdmitDraws(int64_t most, absl::Time deadline) ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status UpdatePriorities(absl::Span<const int32_t> shards,
                                 absl::Span<const uint64_t> row_ids,
                                 absl::Span<const float> priorities) ABSL_LOCKS_EXCLUDED(mu_);
@@ -53,6 +55,7 @@ class ReplayClient::Impl final {
     int64_t first = 0;             // index in the batch
     int64_t count = 0;             // windows
     double share = 0;              // probability with which a draw picked the shard
+    bool tells_draws = false;      // a question that carries what was drawn here
   };
 
   // One of the two calls of a session.
@@ -85,6 +88,9 @@ class ReplayClient::Impl final {
     absl::Time next_poll = absl::InfinitePast();
     absl::Time next_attempt = absl::InfinitePast();
     proto::TableCounts counts;  // newest known; those of a shard that is gone stay
+    uint64_t drawn = 0;         // what `sampled` is to be, of a learner that draws itself
+    bool draws_due = false;     // the shard does not know yet what was drawn
+    bool draws_told = false;    // and it has not answered yet to what it was told
     double mass = 0;
     absl::Status fault;       // why we cancelled the calls
     absl::Status last_break;  // how the last session ended
@@ -106,6 +112,15 @@ class ReplayClient::Impl final {
   LimiterCounts CountsWithAsked() const ABSL_SHARED_LOCKS_REQUIRED(mu_);
   int64_t NumAsked() const ABSL_SHARED_LOCKS_REQUIRED(mu_);
   std::string WaitsFor() const ABSL_SHARED_LOCKS_REQUIRED(mu_);
+
+  // replay_client_draws.cc: windows that the learner draws itself
+  int64_t BatchesThatFit(int64_t most) const ABSL_SHARED_LOCKS_REQUIRED(mu_);
+  void NoteDraws(int64_t windows) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void KeepDraws(Lane& lane, const proto::TableCounts& before, const proto::TableCounts& now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  static uint64_t Sampled(const Lane& lane) {
+    return std::max<uint64_t>(lane.counts.sampled(), lane.drawn);
+  }
 
   // replay_client_calls.cc: sessions
   void StartSession(size_t shard) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -138,6 +153,7 @@ class ReplayClient::Impl final {
   std::deque<Lane> lanes_ ABSL_GUARDED_BY(mu_);
   std::shared_ptr<BatchPool> pool_ ABSL_GUARDED_BY(mu_);  // not null: sessions have begun
   bool prefetching_ ABSL_GUARDED_BY(mu_) = false;
+  bool awaits_draws_ ABSL_GUARDED_BY(mu_) = false;                   // AdmitDraws waits
   std::deque<std::shared_ptr<Batch>> batches_ ABSL_GUARDED_BY(mu_);  // oldest first
   std::deque<Piece> orphans_ ABSL_GUARDED_BY(mu_);  // asked of no shard, or of one that is gone
   std::mt19937_64 random_ ABSL_GUARDED_BY(mu_);

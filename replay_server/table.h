@@ -88,6 +88,8 @@ class Table final {
   void FillCounts(SampleBatch* batch) const ABSL_LOCKS_EXCLUDED(mu_);
   // What a learner knows of the other shards; its newest word counts.
   void NoteOthers(uint64_t inserted, uint64_t preloaded, uint64_t sampled) ABSL_LOCKS_EXCLUDED(mu_);
+  // A learner has drawn windows from its own replica: so many count as sampled here, at least.
+  void NoteSampled(uint64_t sampled) ABSL_LOCKS_EXCLUDED(mu_);
   // Size of one window; 0 before there is a log. Unit: bytes.
   uint64_t window_bytes() const ABSL_LOCKS_EXCLUDED(mu_);
 

@@ -147,6 +147,16 @@ void Table::NoteOthers(uint64_t inserted, uint64_t preloaded, uint64_t sampled) 
   WakeAdmitted();
 }
 
+void Table::NoteSampled(uint64_t sampled) {
+  absl::MutexLock lock(&mu_);
+  if (log_ == nullptr || sampled <= log_->counts().sampled) return;
+  LogCounts counts = log_->counts();
+  counts.sampled = sampled;
+  log_->CommitCounts(counts);
+  TakeShare();
+  WakeAdmitted();
+}
+
 uint64_t Table::window_bytes() const {
   absl::MutexLock lock(&mu_);
   return log_ == nullptr ? 0 : options_.window.length * log_->stride_bytes();

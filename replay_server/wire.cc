@@ -78,6 +78,7 @@ void SetCounts(const LogCounts& counts, proto::TableCounts* to) {
   to->set_inserted(counts.inserted);
   to->set_sampled(counts.sampled);
   to->set_preloaded(counts.preloaded);
+  to->set_rows_appended(counts.rows_appended);
 }
 
 uint8_t* WriteFollowedRun(const FollowedRun& run, uint8_t* to) {

@@ -138,6 +138,15 @@ TEST_F(RefusalTest, SampleRequestsOutOfRangeAreRefused) {
   }
 }
 
+TEST_F(RefusalTest, MoreDrawsThanAnyLearnerMakesAreRefused) {
+  TestSampler sampler(port());
+  ASSERT_TRUE(sampler.Open());
+  proto::SampleRequest request;
+  request.set_sampled_at_least((uint64_t{1} << 56) + 1);
+  ASSERT_TRUE(sampler.Ask(request));
+  EXPECT_EQ(sampler.Finish().error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+}
+
 TEST_F(RefusalTest, ALogThatDoesNotFitOnTheDiskIsRefusedWithTheNumbers) {
   options_.tables[0].capacity_rows = 100'000'000'000;
   Start();

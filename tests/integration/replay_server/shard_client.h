@@ -99,6 +99,7 @@ class TestSampler final {
     request.mutable_open()->set_table(table);
     return call_->Write(request);
   }
+  bool Ask(const proto::SampleRequest& request) { return call_->Write(request); }
   bool Ask(uint32_t num_windows, uint32_t timeout_ms, uint64_t inserted_above = 0,
            uint64_t others_inserted = 0, uint64_t others_sampled = 0, uint32_t lacks_windows = 0) {
     proto::SampleRequest request;

@@ -175,6 +175,7 @@ class FakeShard::ReplayService final : public proto::Replay::Service {
   bool Admit(grpc::ServerContext* context, const proto::SampleRequest& request)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mu) {
     state_.requests.push_back(request);
+    state_.sampled = std::max<uint64_t>(state_.sampled, request.sampled_at_least());
     for (int i = 0; i < request.priorities().row_ids_size(); ++i) {
       state_.priorities[request.priorities().row_ids(i)] = request.priorities().priorities(i);
     }

@@ -86,6 +86,21 @@ TEST_F(TableLimiterTest, PreloadedWindowsWarmUpAndAreNotInserts) {
   EXPECT_FALSE(Sample(1));
 }
 
+TEST_F(TableLimiterTest, WhatALearnerDrewItselfIsSampledAndFreesTheWriters) {
+  Make();
+  Append(31);
+  EXPECT_FALSE(MayWrite());
+  table_->NoteSampled(1);
+  EXPECT_TRUE(MayWrite());
+  table_->NoteSampled(30);
+  table_->NoteSampled(20);  // no more than before
+  EXPECT_EQ(table_->Describe().counts().sampled(), 30);
+  EXPECT_FALSE(Sample(12));
+  EXPECT_TRUE(Sample(11));
+  Make();  // the counts are in the file
+  EXPECT_EQ(table_->Describe().counts().sampled(), 41);
+}
+
 TEST_F(TableLimiterTest, WritersOfAShardThatLostItsRowsGoOn) {
   Make();
   Append(31);
