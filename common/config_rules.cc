@@ -223,6 +223,35 @@ void CheckSacLadder(const proto::Sac& sac, Faults& faults) {
   }
 }
 
+// What a replica in the learner's memory cannot stand in for.
+void CheckReplica(const proto::Config& config, Faults& faults) {
+  if (config.learner().sampling() != proto::REPLICA) return;
+  const auto add = [&](const auto&... words) {
+    faults.push_back(absl::StrCat("learner.sampling = REPLICA: ", words...));
+  };
+  if (!config.learner().has_sac()) return add("only learner.sac learns from a replica");
+  const absl::StatusOr<proto::Table> table = EffectiveTable(config, config.learner().table());
+  if (!table.ok()) return;  // reported by CheckTableExists
+  const auto of_table = [&](absl::string_view field, const auto& value, absl::string_view wanted) {
+    add(field, " = ", value, " of table '", table->name(), "'; must be ", wanted);
+  };
+  if (table->selector() != proto::UNIFORM) {
+    of_table("selector", proto::SelectorKind_Name(table->selector()),
+             "UNIFORM, for shards alone know priorities and ages");
+  }
+  if (table->max_times_sampled() != 0) {
+    of_table("max_times_sampled", table->max_times_sampled(), "0: shards do not see the draws");
+  }
+  if (table->rate_limiter().queue_length() != 0) {
+    of_table("rate_limiter.queue_length", table->rate_limiter().queue_length(),
+             "0: shards do not see the draws");
+  }
+  if (table->window().length() != config.learner().sac().n_step() + 1) {
+    of_table("window.length", table->window().length(),
+             "n_step + 1: a replica holds transitions, not sequences");
+  }
+}
+
 void CheckPpo(const proto::Learner& learner, const std::string& actors_table, Faults& faults) {
   const proto::Ppo& ppo = learner.ppo();
   if (ppo.surrogate() == proto::POLICY_GRADIENT && ppo.epochs() != 1) {
@@ -303,6 +332,7 @@ std::vector<std::string> CrossFieldFaults(const proto::Config& config) {
   CheckTableExists(config, "learner.table", config.learner().table(), faults);
   CheckLearnerTable(config, faults);
   CheckLimiters(config, faults);
+  CheckReplica(config, faults);
   CheckActor(config, faults);
   CheckDevice(config.learner().device(), faults);
   if (config.learner().has_sac()) {

@@ -23,6 +23,7 @@
 #include "learner/make_algorithm.h"
 #include "learner/on_policy_batches.h"
 #include "learner/progress_log.h"
+#include "learner/replica.h"
 #include "learner/trainer.h"
 
 ABSL_FLAG(std::string, run_dir, "",
@@ -89,6 +90,13 @@ std::unique_ptr<BatchSource> MakeBatches(const proto::Config& config, const Tabl
                                        .max_policy_lag = ppo.max_policy_lag()});
 }
 
+// Null if the algorithm gets its batches from the shards.
+absl::StatusOr<std::unique_ptr<Replica>> MakeReplica(const proto::Config& config,
+                                                     const TableInfo& table, Algorithm& algorithm) {
+  if (config.learner().sampling() != proto::REPLICA) return nullptr;
+  return Replica::Create(config, absl::GetFlag(FLAGS_insecure), table, algorithm);
+}
+
 absl::Status Run(Program& program) {
   const proto::Config& config = program.config;
   const std::string run_dir = absl::GetFlag(FLAGS_run_dir);
@@ -110,6 +118,8 @@ absl::Status Run(Program& program) {
                                   config.learner().keep_checkpoints());
   const auto state = Resume(checkpoints, config.run(), table->max_epoch, **algorithm);
   if (!state.ok()) return state.status();
+  const auto replica = MakeReplica(config, *table, **algorithm);
+  if (!replica.ok()) return replica.status();
   const std::unique_ptr<BatchSource> batches = MakeBatches(config, *table, **replay);
   Trainer trainer(config,
                   {.replay = **replay,
@@ -118,7 +128,8 @@ absl::Status Run(Program& program) {
                    .algorithm = **algorithm,
                    .checkpoints = checkpoints,
                    .log = **log,
-                   .stop = program.stop},
+                   .stop = program.stop,
+                   .replica = replica->get()},
                   *state);
   spdlog::info("learning {} on {}: {} updates done, {} to do", config.run(),
                config.learner().device(), (*algorithm)->updates(),

@@ -60,6 +60,9 @@ ProgressLog::ProgressLog(std::string path, std::unique_ptr<EventWriter> events, 
       checkpoints_(metrics.AddCounter("troupe_learner_checkpoints_total", "Checkpoints written.")),
       steps_too_old_(metrics.AddCounter("troupe_learner_steps_too_old_total",
                                         "Steps left out because their policy was too old.")),
+      replica_missed_(metrics.AddCounter(
+          "troupe_learner_replica_rows_missed_total",
+          "Rows that shards gave up before the learner's replica had them, at most.")),
       env_steps_(metrics.AddGauge("troupe_learner_env_steps",
                                   "Environment steps in the shards, as the learner knows.")),
       policy_version_(metrics.AddGauge("troupe_learner_policy_version",
@@ -68,6 +71,10 @@ ProgressLog::ProgressLog(std::string path, std::unique_ptr<EventWriter> events, 
                                        "When the newest snapshot was published.")),
       checkpoint_time_(metrics.AddGauge("troupe_learner_checkpoint_timestamp_seconds",
                                         "When the newest checkpoint was written.")),
+      replica_rows_(metrics.AddGauge("troupe_learner_replica_rows",
+                                     "Rows in the learner's replica of the table.")),
+      replica_behind_(metrics.AddGauge("troupe_learner_replica_rows_behind",
+                                       "Rows that shards store and the replica has not got.")),
       update_seconds_(metrics.AddHistogram("troupe_learner_update_duration_seconds",
                                            "Time of one gradient step.", DurationBounds())) {
   for (const auto& [name, help] : kStatistics) {
@@ -79,6 +86,12 @@ void ProgressLog::CountUpdates(int64_t updates, double seconds) {
   if (updates == 0) return;
   updates_.Increment(static_cast<double>(updates));
   update_seconds_.Observe(seconds / static_cast<double>(updates));
+}
+
+void ProgressLog::NoteReplica(uint64_t rows, uint64_t behind, uint64_t missed) {
+  replica_rows_.Set(static_cast<double>(rows));
+  replica_behind_.Set(static_cast<double>(behind));
+  replica_missed_.Increment(static_cast<double>(missed));
 }
 
 void ProgressLog::CountPublished(uint64_t version) {

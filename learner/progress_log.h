@@ -43,6 +43,8 @@ class ProgressLog final {
   // Gradient steps and what they took together.
   void CountUpdates(int64_t updates, double seconds);
   void CountTooOld(int64_t steps) { steps_too_old_.Increment(static_cast<double>(steps)); }
+  // Rows in the replica, rows that shards store and it has not got, and rows newly missed for good.
+  void NoteReplica(uint64_t rows, uint64_t behind, uint64_t missed);
   void CountWait(double seconds) { wait_seconds_.Increment(seconds); }
   void CountPublished(uint64_t version);
   void CountCheckpoint();
@@ -55,8 +57,10 @@ class ProgressLog final {
 
   const std::string path_;
   const std::unique_ptr<EventWriter> events_;
-  prometheus::Counter &updates_, &wait_seconds_, &snapshots_, &checkpoints_, &steps_too_old_;
-  prometheus::Gauge &env_steps_, &policy_version_, &published_time_, &checkpoint_time_;
+  prometheus::Counter &updates_, &wait_seconds_, &snapshots_, &checkpoints_, &steps_too_old_,
+      &replica_missed_;
+  prometheus::Gauge &env_steps_, &policy_version_, &published_time_, &checkpoint_time_,
+      &replica_rows_, &replica_behind_;
   prometheus::Histogram& update_seconds_;
   std::map<std::string, prometheus::Gauge*> statistics_;  // owned by the metrics
 };

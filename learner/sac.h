@@ -13,6 +13,7 @@
 #include "common/layout.h"
 #include "learner/adam.h"
 #include "learner/algorithm.h"
+#include "learner/ram_replica_store.h"
 #include "learner/sac_networks.h"
 #include "learner/transitions.h"
 #include "proto/config.pb.h"
@@ -37,6 +38,8 @@ class Sac final : public Algorithm {
   void Step(const Transitions& b);
 
   absl::Status Update(const WindowBatch& batch, int64_t env_steps) override;
+  absl::StatusOr<ReplicaStore*> MakeReplica(const ReplicaShape& shape) override;
+  absl::Status UpdateFromReplica(int64_t count, int64_t env_steps) override;
   int64_t updates() const override { return updates_; }
   std::map<std::string, double> Statistics() const override;
   absl::StatusOr<std::string> EncodePolicy(const PolicyStamp& stamp) const override;
@@ -85,6 +88,7 @@ class Sac final : public Algorithm {
   Adam actor_adam_, critic_adam_, alpha_adam_;
   at::Generator generator_;  // of all noise in updates
   int64_t updates_ = 0;
+  std::unique_ptr<RamReplicaStore> replica_;  // null: none was asked for
   // Of the last update; not read before somebody asks.
   torch::Tensor q_loss_, actor_loss_, q_mean_, entropy_;
 };

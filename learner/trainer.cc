@@ -17,6 +17,10 @@ namespace {
 
 // How long the loop may be deaf to a stop.
 constexpr absl::Duration kPatience = absl::Milliseconds(200);
+// Updates from a replica go on for about so long, and at most so many, before rows are taken in,
+// and the shards are told.
+constexpr absl::Duration kTurn = absl::Milliseconds(10);
+constexpr int64_t kMostAtOnce = 64;
 constexpr absl::Duration kLastSteps = absl::Seconds(10);
 constexpr absl::Duration kFinalSnapshot = absl::Seconds(60);
 constexpr char kConfigFile[] = "config.json";
@@ -108,33 +112,81 @@ bool Trainer::Complete() const {
                     : parts_.algorithm.updates() >= target_updates_;
 }
 
-absl::StatusOr<WindowBatch> Trainer::NextBatch() {
-  const absl::Time begin = absl::Now();
-  absl::StatusOr<WindowBatch> batch = parts_.batches.Next(state_.version, begin + kPatience);
+void Trainer::CountWait(absl::Time begin) {
   const absl::Duration waited = absl::Now() - begin;
   waited_ += waited;
   parts_.log.CountWait(absl::ToDoubleSeconds(waited));
+}
+
+absl::StatusOr<WindowBatch> Trainer::NextBatch() {
+  const absl::Time begin = absl::Now();
+  absl::StatusOr<WindowBatch> batch = parts_.batches.Next(state_.version, begin + kPatience);
+  CountWait(begin);
   return batch;
 }
 
+int64_t Trainer::UpdatesAtOnce() const {
+  const int64_t updates = parts_.algorithm.updates();
+  const proto::Learner& learner = config_.learner();
+  int64_t most = std::min(kMostAtOnce, target_updates_ - updates);
+  for (const int64_t interval : {learner.publish_interval_updates(), learner.log_interval_updates(),
+                                 learner.checkpoint_interval_updates()}) {
+    most = std::min(most, interval - updates % interval);
+  }
+  if (seconds_per_update_ == 0) return 1;
+  const double fit = absl::ToDoubleSeconds(kTurn) / seconds_per_update_;
+  return std::clamp<int64_t>(static_cast<int64_t>(fit), 1, most);
+}
+
+absl::StatusOr<int64_t> Trainer::AwaitDraws() {
+  Replica& replica = *parts_.replica;
+  const absl::Time begin = absl::Now();
+  const bool ready = replica.IsReady();
+  absl::Status status = replica.Absorb(ready ? absl::InfinitePast() : begin + kPatience);
+  const FollowStats stats = replica.stats();
+  const uint64_t missed = stats.rows_missed;
+  parts_.log.NoteReplica(replica.rows(), stats.rows_behind,
+                         missed - std::exchange(counted_missed_, missed));
+  absl::StatusOr<int64_t> batches = 0;
+  if (status.ok() && ready) {
+    batches = parts_.replay.AdmitDraws(UpdatesAtOnce(), begin + kTurn);
+    if (absl::IsDeadlineExceeded(batches.status())) batches = 0;
+  }
+  CountWait(begin);
+  return status.ok() ? batches : status;
+}
+
+absl::Status Trainer::EndWarmup() {
+  learning_ = true;
+  spdlog::info("warm-up is over at {} env steps", parts_.replay.counts().env_steps);
+  return Publish(/*final_one=*/false);
+}
+
 absl::Status Trainer::UpdateOnce() {
+  Algorithm& algorithm = parts_.algorithm;
+  if (parts_.replica != nullptr) {
+    const absl::StatusOr<int64_t> draws = AwaitDraws();
+    if (!draws.ok() || *draws == 0) return draws.status();
+    return Learn([&](int64_t steps) { return algorithm.UpdateFromReplica(*draws, steps); });
+  }
   const absl::StatusOr<WindowBatch> batch = NextBatch();
   if (absl::IsDeadlineExceeded(batch.status())) return absl::OkStatus();
   if (!batch.ok()) return batch.status();
-  if (!learning_) {
-    learning_ = true;
-    spdlog::info("warm-up is over at {} env steps", parts_.replay.counts().env_steps);
-    if (absl::Status status = Publish(/*final_one=*/false); !status.ok()) return status;
-  }
+  if (on_policy_) lag_.Add(*batch, state_.version);
+  return Learn([&](int64_t steps) { return algorithm.Update(*batch, steps); });
+}
+
+absl::Status Trainer::Learn(absl::FunctionRef<absl::Status(int64_t)> update) {
+  absl::Status status = learning_ ? absl::OkStatus() : EndWarmup();
+  if (!status.ok()) return status;
   const absl::Time begin = absl::Now();
   const int64_t before = parts_.algorithm.updates();
   learned_env_steps_ = static_cast<int64_t>(parts_.replay.counts().env_steps);
-  if (on_policy_) lag_.Add(*batch, state_.version);
-  if (absl::Status status = parts_.algorithm.Update(*batch, learned_env_steps_); !status.ok()) {
-    return status;
-  }
-  parts_.log.CountUpdates(parts_.algorithm.updates() - before,
-                          absl::ToDoubleSeconds(absl::Now() - begin));
+  if (status = update(learned_env_steps_); !status.ok()) return status;
+  const double seconds = absl::ToDoubleSeconds(absl::Now() - begin);
+  const int64_t done = parts_.algorithm.updates() - before;
+  seconds_per_update_ = seconds / static_cast<double>(std::max<int64_t>(done, 1));
+  parts_.log.CountUpdates(done, seconds);
   return DoWhatIsDue(before);
 }
 
@@ -159,7 +211,9 @@ absl::Status Trainer::AwaitLastSteps() {
   const absl::Time deadline = absl::Now() + kLastSteps;
   while (static_cast<int64_t>(parts_.replay.counts().env_steps) < config_.total_env_steps() &&
          !parts_.stop.requested() && absl::Now() < deadline) {
-    const absl::Status status = NextBatch().status();
+    const absl::Status status = parts_.replica != nullptr
+                                    ? parts_.replica->Absorb(absl::Now() + kPatience)
+                                    : NextBatch().status();
     if (!status.ok() && !absl::IsDeadlineExceeded(status)) return status;
   }
   return absl::OkStatus();

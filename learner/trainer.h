@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -16,6 +17,7 @@
 #include "learner/batch_source.h"
 #include "learner/policy_lag.h"
 #include "learner/progress_log.h"
+#include "learner/replica.h"
 #include "proto/config.pb.h"
 
 namespace troupe {
@@ -41,6 +43,7 @@ class Trainer final {
     CheckpointDirectory& checkpoints;
     ProgressLog& log;
     const StopToken& stop;
+    Replica* replica = nullptr;  // what the algorithm draws from; null: it gets `batches`
   };
 
   Trainer(const proto::Config& config, const Parts& parts, const RunState& state);
@@ -55,8 +58,16 @@ class Trainer final {
 
  private:
   bool Complete() const;
-  // One batch, if one comes within a short time, and what is due after it.
+  // One batch, or some updates from the replica, if they may be within a short time, and what is
+  // due after them.
   absl::Status UpdateOnce();
+  // Batches for UpdateFromReplica; 0: none for now.
+  absl::StatusOr<int64_t> AwaitDraws();
+  // How many updates there may be before something is due.
+  int64_t UpdatesAtOnce() const;
+  absl::Status EndWarmup();
+  // `update` is given the run's environment steps.
+  absl::Status Learn(absl::FunctionRef<absl::Status(int64_t)> update);
   // `before`: gradient steps before the last batch.
   absl::Status DoWhatIsDue(int64_t before);
   absl::Status Finish();
@@ -68,6 +79,7 @@ class Trainer final {
   // INTERNAL names the first statistic that is not finite.
   absl::Status CheckFinite() const;
   absl::StatusOr<WindowBatch> NextBatch();
+  void CountWait(absl::Time begin);
 
   const proto::Config config_;
   const Parts parts_;
@@ -79,6 +91,8 @@ class Trainer final {
   // Since the last line of progress.
   absl::Time logged_;
   int64_t logged_updates_;
+  uint64_t counted_missed_ = 0;
+  double seconds_per_update_ = 0;  // of the last ones; 0: there were none
   int64_t counted_too_old_ = 0;
   absl::Duration waited_;
   PolicyLag lag_;  // of what an on-policy algorithm learned from

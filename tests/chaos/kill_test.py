@@ -1,6 +1,6 @@
 """Kills processes of a training run with SIGKILL, again and again, and checks what is left.
 
-  kill_test.py BUILD_DIR [--kills N] [--seed S] [--run_dir D]
+  kill_test.py BUILD_DIR [--kills N] [--seed S] [--run_dir D] [--sampling REMOTE|REPLICA]
 
 Every kind of process (actor, shard, learner) is killed N times, at random moments, while the
 others train on.  Then the run ends by itself and nothing may be lost: see checker.py.  Prints one
@@ -16,7 +16,8 @@ import tempfile
 import time
 
 from checker import check_learner, check_rows, merge_ledgers
-from processes import CAPACITY_ROWS, CHECKPOINT_INTERVAL, NUM_SHARDS, Cluster, Violation
+from processes import (CAPACITY_ROWS, CHECKPOINT_INTERVAL, NUM_SHARDS, SETTINGS, Cluster,
+                       Violation)
 
 KINDS = ("actor", "shard", "learner")
 # Training goes on after a kill: so many env steps more, which is beyond what the rate limiter lets
@@ -112,7 +113,8 @@ def check(cluster):
 
 def run(args, run_dir):
     began = time.monotonic()
-    cluster = Cluster(os.path.join(args.build_dir, "bin"), run_dir)
+    cluster = Cluster(os.path.join(args.build_dir, "bin"), run_dir,
+                      settings=[*SETTINGS, f"learner.sampling={args.sampling}"])
     killer = Killer(cluster, args.seed)
     violations = []
     try:
@@ -140,6 +142,7 @@ def main():
     parser.add_argument("--kills", type=int, default=20, help="of each kind")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--run_dir", help="a folder that does not exist yet")
+    parser.add_argument("--sampling", choices=("REMOTE", "REPLICA"), default="REMOTE")
     args = parser.parse_args()
     if args.run_dir:
         os.makedirs(args.run_dir)

@@ -59,9 +59,13 @@ struct Learner {
     algorithm = MakeAlgorithm(config, info.layout).value();
     state = Resume(checkpoints, config.run(), info.max_epoch, *algorithm).value();
     log = ProgressLog::Create(run_dir, metrics).value();
-    trainer = std::make_unique<Trainer>(
-        config, Trainer::Parts{*replay, *batches, *publisher, *algorithm, checkpoints, *log, stop},
-        state);
+    if (config.learner().sampling() == proto::REPLICA) {
+      replica = Replica::Create(config, /*insecure=*/false, info, *algorithm).value();
+    }
+    trainer = std::make_unique<Trainer>(config,
+                                        Trainer::Parts{*replay, *batches, *publisher, *algorithm,
+                                                       checkpoints, *log, stop, replica.get()},
+                                        state);
   }
 
   CheckpointDirectory checkpoints;
@@ -73,6 +77,7 @@ struct Learner {
   std::unique_ptr<Algorithm> algorithm;
   RunState state;
   std::unique_ptr<ProgressLog> log;
+  std::unique_ptr<Replica> replica;
   std::unique_ptr<Trainer> trainer;
 };
 
@@ -88,9 +93,25 @@ class TrainerTest : public testing::Test {
     options.tables[0].rate_limit = {table.rate_limiter().min_size(),
                                     table.rate_limiter().samples_per_insert(),
                                     table.rate_limiter().slack()};
-    server_ = Server::Start("127.0.0.1:0", options).value();
+    options_ = options;
+    server_ = Server::Start("127.0.0.1:0", options_).value();
     config_.add_shards(absl::StrCat("127.0.0.1:", server_->port()));
     StartWriter();
+  }
+  // What the shard knows of the table.
+  proto::TableDescription Table() {
+    return server_->shard().FindTable("replay").value()->Describe();
+  }
+  // As after a crash of its machine, at the same address.
+  void RestartShard() {
+    server_->Stop(absl::ZeroDuration());
+    server_ = nullptr;
+    server_ = Server::Start(config_.shards(0), options_).value();
+  }
+  void AwaitSnapshot(uint64_t counter) {
+    while (Newest() == nullptr || PolicyVersion::Unpack(Newest()->version).counter < counter) {
+      std::this_thread::yield();
+    }
   }
   ~TrainerTest() override {
     writer_->Stop();
@@ -128,6 +149,7 @@ class TrainerTest : public testing::Test {
 
   std::string dir_;
   proto::Config config_;
+  ShardOptions options_;
   std::unique_ptr<Server> server_;
   std::unique_ptr<RowWriter> writer_;
   std::thread feeder_;
@@ -158,9 +180,7 @@ TEST_F(TrainerTest, AStopSavesWhatTheNextLearnerGoesOnFrom) {
   config_.set_total_env_steps(1000000);
   Learner learner(config_, dir_);
   std::thread stopper([&] {
-    while (Newest() == nullptr || PolicyVersion::Unpack(Newest()->version).counter < 5) {
-      std::this_thread::yield();
-    }
+    AwaitSnapshot(5);
     learner.stop.Request();
   });
   const absl::Status ran = learner.trainer->Run();
@@ -192,6 +212,124 @@ TEST_F(TrainerTest, ACheckpointOfAnotherRunIsRefused) {
   Learner learner(config_, dir_);
   EXPECT_EQ(Resume(learner.checkpoints, "another", 0, *learner.algorithm).status().code(),
             absl::StatusCode::kFailedPrecondition);
+}
+
+// The same loop where the learner draws from its own memory.
+class ReplicaTrainerTest : public TrainerTest {
+ protected:
+  ReplicaTrainerTest() { config_.mutable_learner()->set_sampling(proto::REPLICA); }
+
+  // Trains until `snapshots` are out, and stops; returns the updates.
+  int64_t TrainFor(uint64_t snapshots) {
+    Learner learner(config_, dir_);
+    std::thread stopper([&] {
+      const uint64_t epoch = learner.state.version.epoch;
+      while (Newest() == nullptr || PolicyVersion::Unpack(Newest()->version).epoch < epoch ||
+             PolicyVersion::Unpack(Newest()->version).counter < snapshots) {
+        std::this_thread::yield();
+      }
+      learner.stop.Request();
+    });
+    const absl::Status ran = learner.trainer->Run();
+    stopper.join();
+    EXPECT_TRUE(ran.ok()) << ran;
+    return learner.algorithm->updates();
+  }
+  // Samples that the rows are worth, less those that were drawn; within the slack either way.
+  void ExpectInBand() {
+    const proto::Table table = EffectiveTable(config_, "replay").value();
+    const proto::TableDescription now = Table();
+    const double earned =
+        table.rate_limiter().samples_per_insert() *
+        (static_cast<double>(now.counts().inserted()) - table.rate_limiter().min_size());
+    const double ahead = earned - static_cast<double>(now.counts().sampled());
+    EXPECT_GE(ahead, -table.rate_limiter().slack());
+    // A message of rows is let in as a whole.
+    EXPECT_LE(ahead, table.rate_limiter().slack() + 20 * table.rate_limiter().samples_per_insert());
+  }
+};
+
+TEST_F(ReplicaTrainerTest, LearnsFromEveryStepAndTheShardCountsTheDraws) {
+  Learner learner(config_, dir_);
+  ASSERT_TRUE(learner.trainer->Run().ok());
+  EXPECT_EQ(learner.algorithm->updates(), 250);
+  EXPECT_TRUE((*Policy::FromSnapshot(*Newest()))->metadata().final_one);
+  EXPECT_GE(learner.replica->rows(), 300 - 16);
+  EXPECT_LE(learner.replay->counts().sampled, 250 * 8);
+  EXPECT_EQ(learner.replica->stats().rows_missed, 0);
+  const std::string metrics = learner.metrics.Text();
+  EXPECT_EQ(metrics.find("troupe_learner_replica_rows 0"), std::string::npos);
+  EXPECT_NE(metrics.find("troupe_learner_replica_rows_missed_total 0"), std::string::npos);
+}
+
+TEST_F(ReplicaTrainerTest, SnapshotsAndCheckpointsComeAtTheirUpdates) {
+  Learner learner(config_, dir_);
+  ASSERT_TRUE(learner.trainer->Run().ok());
+  // One for the warm-up, one at its end, one every 10 updates but at the last, and the final one.
+  EXPECT_EQ(PolicyVersion::Unpack(Newest()->version).counter, 2 + 24 + 1);
+  EXPECT_TRUE(std::filesystem::exists(dir_ + "/checkpoints/000000000200"));
+}
+
+TEST_F(ReplicaTrainerTest, ALearnerThatIsStartedAgainFillsItsReplicaAndGoesOnInTheBand) {
+  config_.set_total_env_steps(1000000);
+  const int64_t first = TrainFor(30);
+  ExpectInBand();
+  EXPECT_EQ(Table().counts().sampled(), first * 8);
+  const int64_t second = TrainFor(60);
+  EXPECT_GT(second, first);
+  ExpectInBand();
+  EXPECT_EQ(Table().counts().sampled(), second * 8);
+}
+
+TEST_F(ReplicaTrainerTest, AShardThatIsStartedAgainIsFollowedOnAndNothingIsStuck) {
+  config_.set_total_env_steps(1000000);
+  Learner learner(config_, dir_);
+  std::thread driver([&] {
+    for (const uint64_t snapshots : {20, 60, 100}) {
+      AwaitSnapshot(snapshots);
+      RestartShard();
+    }
+    AwaitSnapshot(140);
+    learner.stop.Request();
+  });
+  const absl::Status ran = learner.trainer->Run();
+  driver.join();
+  ASSERT_TRUE(ran.ok()) << ran;
+  ExpectInBand();
+  const FollowStats stats = learner.replica->stats();
+  EXPECT_GE(stats.reconnects, 3);
+  EXPECT_EQ(stats.restarts, 0);
+  EXPECT_EQ(stats.rows_missed, 0);
+  // Every row that was stored has come, but for those under way.
+  EXPECT_LE(stats.rows, Table().rows_appended());
+  EXPECT_GE(stats.rows + 100, Table().rows_appended());
+}
+
+TEST_F(ReplicaTrainerTest, FromOneSamplingToTheOtherTheRatioHolds) {
+  config_.set_total_env_steps(1000000);
+  TrainFor(20);
+  config_.mutable_learner()->set_sampling(proto::REMOTE);
+  TrainFor(20);
+  ExpectInBand();
+  config_.mutable_learner()->set_sampling(proto::REPLICA);
+  TrainFor(20);
+  ExpectInBand();
+}
+
+TEST_F(ReplicaTrainerTest, AReplicaAboveItsBoundIsRefusedWithTheNumbers) {
+  config_.mutable_learner()->set_max_replica_bytes(1 << 20);
+  Learner remote(
+      [&] {
+        proto::Config config = config_;
+        config.mutable_learner()->set_sampling(proto::REMOTE);
+        return config;
+      }(),
+      dir_);
+  const TableInfo info = remote.replay->WaitForTable(absl::InfiniteFuture()).value();
+  const absl::Status status = Replica::Create(config_, false, info, *remote.algorithm).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+  EXPECT_NE(status.message().find("1000000 rows"), std::string::npos) << status;
+  EXPECT_NE(status.message().find("max_replica_bytes is 1048576"), std::string::npos) << status;
 }
 
 }  // namespace

@@ -194,6 +194,21 @@ INSTANTIATE_TEST_SUITE_P(
               "rate_limiter.min_size = 6001 of table 'replay': the table never holds that many "
               "windows: 2 shards of capacity_rows = 6000 with a window every 2 rows hold at most "
               "6000"},
+        Fault{"ReplicaOfPpo",
+              {"learner.sampling=REPLICA", "learner.ppo.epochs=2"},
+              "learner.sampling = REPLICA: only learner.sac learns from a replica"},
+        Fault{"ReplicaOfPriorities",
+              {"learner.sampling=REPLICA", "tables.selector=PRIORITIZED"},
+              "learner.sampling = REPLICA: selector = PRIORITIZED of table 'replay'; must be "
+              "UNIFORM"},
+        Fault{"ReplicaOfAQueue",
+              {"learner.sampling=REPLICA", "tables.rate_limiter.queue_length=10000",
+               "tables.rate_limiter.samples_per_insert=0"},
+              "learner.sampling = REPLICA: rate_limiter.queue_length = 10000 of table 'replay'"},
+        Fault{"ReplicaOfWindowsThatWearOut",
+              {"learner.sampling=REPLICA", "tables.max_times_sampled=255",
+               "tables.rate_limiter.samples_per_insert=200"},
+              "learner.sampling = REPLICA: max_times_sampled = 255 of table 'replay'"},
         Fault{"AnotherTablesBand",
               {"tables[0].name=replay", "tables[1].name=other",
                "tables[1].rate_limiter.samples_per_insert=4", "tables[1].rate_limiter.slack=4"},
