@@ -24,6 +24,12 @@ class Adam final {
   // values -= step(gradients), then gradients = 0; both [n].
   void Step(const torch::Tensor& values, const torch::Tensor& gradients);
 
+  // Its state: both moments, and the steps taken.
+  const torch::Tensor& m() const { return m_; }
+  const torch::Tensor& v() const { return v_; }
+  int64_t steps() const { return step_; }
+  void set_steps(int64_t steps) { step_ = steps; }
+
   // Tensors prefix + "exp_avg", "exp_avg_sq" and "step".
   void Save(const std::string& prefix, TensorFile& file) const;
   // INVALID_ARGUMENT names the tensor; nothing is changed then.

@@ -58,6 +58,14 @@ struct Ppo::Distance {
   double sum_value_loss = 0;
   double sum_entropy = 0;
   int64_t minibatches = 0;
+
+  void Add(const PpoLoss& loss) {
+    sum_kl += loss.kl;
+    sum_clipped += loss.clip_fraction;
+    sum_policy_loss -= loss.surrogate;
+    sum_value_loss += loss.value_loss;
+    sum_entropy += loss.entropy;
+  }
 };
 
 absl::StatusOr<std::unique_ptr<Ppo>> Ppo::Create(const Options& options, const Layout& layout) {
@@ -93,6 +101,7 @@ Ppo::Ppo(const Options& options, UnrollReader reader, PolicyMetadata policy, int
       shuffle_(MakeGenerator(torch::kCPU, options.seed)),
       kl_coefficient_(config_.kl_coefficient()),
       learning_rate_(config_.learning_rate()) {
+  if (options.fused && closed_gradient_) fused_ = FusedPpo::Make(config_, policy_);
   actor_.parameters().Initialize(options.seed);
   critic_.parameters().Initialize(options.seed + 1);
   if (!reader_.discrete()) actor_.parameters().frozen().back().fill_(config_.initial_log_std());
@@ -175,20 +184,29 @@ void Ppo::Improve(const Steps& steps) {
   const int64_t count = std::clamp<int64_t>((rows + size / 2) / size, 1, n);
   const Tensor old_log_std =
       reader_.discrete() ? Tensor() : actor_.parameters().frozen().back().clone();
+  if (fused_ != nullptr)
+    fused_->Load(actor_.parameters(), critic_.parameters(), actor_adam_, critic_adam_);
   Distance distance;
   bool near = true;
   for (int64_t epoch = 0; epoch < config_.epochs() && near; ++epoch) {
     const Tensor order = torch::randperm(n, shuffle_, torch::kInt64).to(device_);
-    const Steps shuffled =
-        ForAll(steps, [&](const Tensor& all) { return all.index_select(0, order); });
+    const Steps shuffled = fused_ != nullptr ? Steps{} : ForAll(steps, [&](const Tensor& all) {
+      return all.index_select(0, order);
+    });
     distance = {};
     for (int64_t i = 0; i < count && near; ++i) {
       const int64_t begin = i * n / count, end = (i + 1) * n / count;
+      if (fused_ != nullptr) {
+        near = StepFused(steps, order.narrow(0, begin, end - begin), &distance);
+        continue;
+      }
       const Steps minibatch = Seen(
           ForAll(shuffled, [&](const Tensor& all) { return all.narrow(0, begin, end - begin); }));
       near = minibatch.size() == 0 || StepOn(minibatch, old_log_std, &distance);
     }
   }
+  if (fused_ != nullptr)
+    fused_->Store(actor_.parameters(), critic_.parameters(), actor_adam_, critic_adam_);
   const double m = std::max<double>(1, static_cast<double>(distance.minibatches));
   if (config_.surrogate() == proto::KL_PENALTY && config_.adaptive_kl_coefficient()) {
     kl_coefficient_ = AdaptKlCoefficient(kl_coefficient_, distance.sum_kl / m, config_.kl_target());
@@ -228,25 +246,39 @@ bool Ppo::StepOn(const Steps& b, const Tensor& old_log_std, Distance* distance) 
   return true;
 }
 
+bool Ppo::StepFused(const Steps& steps, const Tensor& rows, Distance* distance) {
+  const PpoLoss* const loss = fused_->Step(steps, rows, learning_rate_);
+  if (loss == nullptr) return false;
+  distance->Add(*loss);
+  ++updates_;
+  ++distance->minibatches;
+  return true;
+}
+
 bool Ppo::DifferentiateInClosedForm(const Steps& b, Distance* distance) {
   const Tensor head = actor_.Head(b.s), v = critic_.Value(b.s);
-  const GaussianPpoGradient gradient =
-      GradientOfGaussianPpo(config_, {.mean = head.detach(),
-                                      .log_std = actor_.log_std().detach(),
-                                      .v = v.detach().contiguous(),
-                                      .a = b.a,
-                                      .log_mu = b.log_mu,
-                                      .advantage = b.advantage,
-                                      .target = b.target,
-                                      .v_old = b.v_old});
-  if (config_.max_kl() > 0 && gradient.kl > config_.max_kl()) return false;
-  torch::autograd::backward({head, v}, {gradient.mean, gradient.v});
-  actor_.log_std().mutable_grad().add_(gradient.log_std);
-  distance->sum_kl += gradient.kl;
-  distance->sum_clipped += gradient.clip_fraction;
-  distance->sum_policy_loss -= gradient.surrogate;
-  distance->sum_value_loss += gradient.value_loss;
-  distance->sum_entropy += gradient.entropy;
+  const Tensor of_head = torch::empty_like(head), of_v = torch::empty_like(v);
+  const auto floats = [](const Tensor& tensor) { return tensor.data_ptr<float>(); };
+  const int64_t n = head.size(0), size = head.size(1);
+  PpoLoss loss;
+  BeginPpoLoss(config_, floats(actor_.log_std()), size, loss);
+  AddPpoRows(config_,
+             {.rows = n,
+              .action_size = size,
+              .mean = floats(head),
+              .mean_stride = size,
+              .v = floats(v.contiguous()),
+              .a = floats(b.a),
+              .log_mu = floats(b.log_mu),
+              .advantage = floats(b.advantage),
+              .target = floats(b.target),
+              .v_old = floats(b.v_old)},
+             ScaleOf(config_, floats(b.advantage), n), n,
+             {.mean = floats(of_head), .v = floats(of_v)}, loss);
+  if (config_.max_kl() > 0 && loss.kl > config_.max_kl()) return false;
+  torch::autograd::backward({head, v}, {of_head, of_v});
+  actor_.log_std().mutable_grad().add_(torch::tensor(loss.log_std, torch::kFloat32));
+  distance->Add(loss);
   return true;
 }
 

@@ -15,6 +15,7 @@
 #include "common/policy.h"
 #include "learner/adam.h"
 #include "learner/algorithm.h"
+#include "learner/ppo_fused.h"
 #include "learner/ppo_networks.h"
 #include "learner/ppo_steps.h"
 #include "learner/returns.h"
@@ -36,6 +37,8 @@ class Ppo final : public Algorithm {
     int64_t total_env_steps = 1;  // where a linear learning rate ends
     uint64_t seed = 1;
     torch::Device device = torch::kCPU;
+    // Takes the steps with gradients derived by hand where the configuration allows it.
+    bool fused = true;
   };
 
   // INVALID_ARGUMENT: a layout that PPO cannot learn from.
@@ -60,6 +63,7 @@ class Ppo final : public Algorithm {
   PpoCritic& critic() { return critic_; }
   double kl_coefficient() const { return kl_coefficient_; }
   double learning_rate() const { return learning_rate_; }
+  bool is_fused() const { return fused_ != nullptr; }
 
  private:
   // What one minibatch says of the policy's distance from the one that drew its actions.
@@ -73,6 +77,8 @@ class Ppo final : public Algorithm {
                       const torch::Tensor& v) const;
   // One gradient step; false: the KL is above max_kl, and none was taken.
   bool StepOn(const Steps& minibatch, const torch::Tensor& old_log_std, Distance* distance);
+  // The same on those rows of all steps, fused.
+  bool StepFused(const Steps& steps, const torch::Tensor& rows, Distance* distance);
   // Add the loss's gradients to the parameters' and say how far the policy is; or false, as above.
   bool DifferentiateInClosedForm(const Steps& minibatch, Distance* distance);
   bool Differentiate(const Steps& minibatch, const torch::Tensor& old_log_std, Distance* distance);
@@ -91,6 +97,7 @@ class Ppo final : public Algorithm {
   const torch::Device device_;
   const bool exact_kl_;
   const bool closed_gradient_;
+  std::unique_ptr<FusedPpo> fused_;  // nullptr: none
   PpoActor actor_;
   PpoCritic critic_;
   Adam actor_adam_, critic_adam_;

@@ -7,23 +7,6 @@
 namespace troupe {
 namespace {
 
-using torch::Tensor;
-
-// Scale and shift that standardize advantages; 1 and 0 if that is not wanted.
-struct Standardizer {
-  double mean = 0;
-  double inverse_std = 1;
-};
-
-Standardizer Standardize(const proto::Ppo& config, const float* advantage, int64_t n) {
-  if (!config.normalize_advantages() || n < 2) return {};
-  double sum = 0, squares = 0;
-  for (int64_t i = 0; i < n; ++i) sum += advantage[i];
-  const double mean = sum / static_cast<double>(n);
-  for (int64_t i = 0; i < n; ++i) squares += (advantage[i] - mean) * (advantage[i] - mean);
-  return {mean, 1 / (std::sqrt(squares / static_cast<double>(n - 1)) + 1e-8)};
-}
-
 // The surrogate of one step, and its derivative by log pi.
 struct SurrogateOfStep {
   double value;
@@ -61,50 +44,53 @@ bool HasClosedGradient(const proto::Ppo& config) {
          config.learning_rate_schedule() != proto::KL_ADAPTIVE;
 }
 
-GaussianPpoGradient GradientOfGaussianPpo(const proto::Ppo& config, const GaussianPpoInputs& x) {
-  const int64_t n = x.mean.size(0), size = x.mean.size(1);
-  const auto b = static_cast<double>(n);
-  GaussianPpoGradient g;
-  g.mean = torch::empty_like(x.mean);
-  g.v = torch::empty_like(x.v);
-  const float *mean = x.mean.data_ptr<float>(), *a = x.a.data_ptr<float>(),
-              *v = x.v.data_ptr<float>(), *log_mu = x.log_mu.data_ptr<float>(),
-              *advantage = x.advantage.data_ptr<float>(), *target = x.target.data_ptr<float>(),
-              *v_old = x.v_old.data_ptr<float>(), *log_std = x.log_std.data_ptr<float>();
-  float *g_mean = g.mean.data_ptr<float>(), *g_v = g.v.data_ptr<float>();
+AdvantageScale ScaleOf(const proto::Ppo& config, const float* advantage, int64_t n) {
+  if (!config.normalize_advantages() || n < 2) return {};
+  double sum = 0, squares = 0;
+  for (int64_t i = 0; i < n; ++i) sum += advantage[i];
+  const double mean = sum / static_cast<double>(n);
+  for (int64_t i = 0; i < n; ++i) squares += (advantage[i] - mean) * (advantage[i] - mean);
+  return {mean, 1 / (std::sqrt(squares / static_cast<double>(n - 1)) + 1e-8)};
+}
 
-  std::vector<double> inverse_std(size), g_log_std(size), z(size);
-  double log_scale = 0.5 * std::log(2 * M_PI) * static_cast<double>(size);
-  for (int64_t j = 0; j < size; ++j) {
-    inverse_std[j] = std::exp(-log_std[j]);
-    log_scale += log_std[j];
+void BeginPpoLoss(const proto::Ppo& config, const float* log_std, int64_t action_size,
+                  PpoLoss& loss) {
+  loss.surrogate = loss.value_loss = loss.kl = loss.clip_fraction = 0;
+  loss.entropy = 0.5 * (1 + std::log(2 * M_PI)) * static_cast<double>(action_size);
+  loss.inverse_std.resize(action_size);
+  loss.log_std.assign(action_size, -config.entropy_coefficient());
+  for (int64_t j = 0; j < action_size; ++j) {
+    loss.inverse_std[j] = std::exp(-log_std[j]);
+    loss.entropy += log_std[j];
   }
-  g.entropy = log_scale + 0.5 * static_cast<double>(size);
-  const Standardizer standard = Standardize(config, advantage, n);
-  for (int64_t i = 0; i < n; ++i) {
+}
+
+void AddPpoRows(const proto::Ppo& config, const GaussianPpoRows& x, const AdvantageScale& scale,
+                int64_t minibatch_size, const GaussianPpoRowGradients& gradients, PpoLoss& loss) {
+  const int64_t size = x.action_size;
+  const auto b = static_cast<double>(minibatch_size);
+  const double log_scale = loss.entropy - 0.5 * static_cast<double>(size);
+  for (int64_t i = 0; i < x.rows; ++i) {
+    const float* const mean = x.mean + i * x.mean_stride;
+    float* const mean_gradient = gradients.mean + i * x.mean_stride;
+    const auto z = [&](int64_t j) { return (x.a[i * size + j] - mean[j]) * loss.inverse_std[j]; };
     double squares = 0;
-    for (int64_t j = 0; j < size; ++j) {
-      z[j] = (a[i * size + j] - mean[i * size + j]) * inverse_std[j];
-      squares += z[j] * z[j];
-    }
-    const double log_pi = -0.5 * squares - log_scale, log_r = log_pi - log_mu[i];
+    for (int64_t j = 0; j < size; ++j) squares += z(j) * z(j);
+    const double log_pi = -0.5 * squares - log_scale, log_r = log_pi - x.log_mu[i];
     const double r = std::exp(log_r);
     const SurrogateOfStep surrogate =
-        SurrogateOf(config, log_pi, r, (advantage[i] - standard.mean) * standard.inverse_std);
-    g.surrogate += surrogate.value / b;
-    g.kl += (r - 1 - log_r) / b;
-    g.clip_fraction += (std::abs(r - 1) > config.clip_epsilon()) / b;
+        SurrogateOf(config, log_pi, r, (x.advantage[i] - scale.mean) * scale.inverse_std);
+    loss.surrogate += surrogate.value / b;
+    loss.kl += (r - 1 - log_r) / b;
+    loss.clip_fraction += (std::abs(r - 1) > config.clip_epsilon()) / b;
     for (int64_t j = 0; j < size; ++j) {
-      g_mean[i * size + j] = static_cast<float>(-surrogate.slope / b * z[j] * inverse_std[j]);
-      g_log_std[j] -= surrogate.slope / b * (z[j] * z[j] - 1);
+      mean_gradient[j] = static_cast<float>(-surrogate.slope / b * z(j) * loss.inverse_std[j]);
+      loss.log_std[j] -= surrogate.slope / b * (z(j) * z(j) - 1);
     }
-    const ValueLossOfStep loss = ValueLossOf(config, v[i], v_old[i], target[i]);
-    g.value_loss += 0.5 * loss.loss / b;
-    g_v[i] = static_cast<float>(config.value_coefficient() * loss.slope / b);
+    const ValueLossOfStep value = ValueLossOf(config, x.v[i], x.v_old[i], x.target[i]);
+    loss.value_loss += 0.5 * value.loss / b;
+    gradients.v[i] = static_cast<float>(config.value_coefficient() * value.slope / b);
   }
-  for (double& slope : g_log_std) slope -= config.entropy_coefficient();
-  g.log_std = torch::tensor(g_log_std, torch::kFloat64).to(torch::kFloat32);
-  return g;
 }
 
 }  // namespace troupe

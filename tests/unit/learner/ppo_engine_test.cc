@@ -1,0 +1,154 @@
+// PPO's fused engine beside LibTorch, whose closed form action_distribution_test.cc compares with
+// the objectives themselves.
+#include <torch/torch.h>
+
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "common/safetensors.h"
+#include "common/tensor_file.h"
+#include "gtest/gtest.h"
+#include "learner/ppo.h"
+#include "tests/unit/learner/ppo_rows.h"
+
+namespace troupe {
+namespace {
+
+using torch::Tensor;
+
+class PpoEngineTest : public testing::Test {
+ protected:
+  int64_t Below(int64_t n) { return static_cast<int64_t>(engine_() % n); }
+  bool Toss() { return Below(2) == 1; }
+
+  void AnyNetwork(proto::Mlp& network) {
+    for (int64_t layers = 1 + Below(3); layers > 0; --layers) {
+      network.add_hidden_sizes(static_cast<int32_t>(1 + Below(70)));
+    }
+    network.set_activation(static_cast<proto::Activation>(proto::RELU + Below(3)));
+  }
+
+  proto::Ppo AnyConfig() {
+    proto::Ppo config;
+    AnyNetwork(*config.mutable_actor());
+    AnyNetwork(*config.mutable_critic());
+    config.set_normalize_advantages(Toss());
+    config.set_value_clip(Toss() ? 0.3 : 0);
+    config.set_max_gradient_norm(Toss() ? 0.5 : 0);
+    config.set_entropy_coefficient(Toss() ? 0.01 : 0);
+    const proto::Surrogate surrogates[] = {proto::CLIP, proto::IMPORTANCE, proto::POLICY_GRADIENT};
+    config.set_surrogate(surrogates[Below(3)]);
+    return config;
+  }
+
+  std::unique_ptr<Ppo> Make(const proto::Ppo& config, bool fused) {
+    auto ppo = Ppo::Create({.config = config, .seed = 3, .fused = fused}, layout());
+    EXPECT_TRUE(ppo.ok()) << ppo.status();
+    EXPECT_EQ((*ppo)->is_fused(), fused);
+    return *std::move(ppo);
+  }
+
+  Layout layout() const {
+    return ContinuousLayout(static_cast<int>(observation_size_),
+                            std::vector<double>(action_size_, -1),
+                            std::vector<double>(action_size_, 1));
+  }
+
+  Ppo::Steps AnySteps(int64_t n) const {
+    return {.s = torch::randn({n, observation_size_}),
+            .a = torch::randn({n, action_size_}),
+            .log_mu = torch::randn({n}) - 1.4 * static_cast<double>(action_size_),
+            .advantage = torch::randn({n}),
+            .target = torch::randn({n}),
+            .v_old = torch::randn({n})};
+  }
+
+  // Relative to the larger of both.
+  static double Difference(const Tensor& a, const Tensor& b) {
+    return ((a - b).norm() / (b.norm() + 1e-12)).item<double>();
+  }
+
+  // After the same batches by both.
+  void ExpectEqual(Ppo& fused, Ppo& reference, double tolerance, const std::string& what) {
+    EXPECT_EQ(fused.updates(), reference.updates()) << what;
+    const auto files = fused.Save().value(), wanted = reference.Save().value();
+    for (const char* const file : {"model.safetensors", "optimizer_state.safetensors"}) {
+      const Safetensors ours = Safetensors::Parse(files.at(file)).value();
+      const Safetensors theirs = Safetensors::Parse(wanted.at(file)).value();
+      for (const auto& [name, view] : theirs.tensors()) {
+        if (view.dtype != proto::FLOAT32) continue;
+        const auto read = [&](const Safetensors& from) {
+          return ReadTensor(from, name, torch::kFloat32, view.shape).value();
+        };
+        EXPECT_LT(Difference(read(ours), read(theirs)), tolerance) << name << ", " << what;
+      }
+    }
+    for (const auto& [name, value] : reference.Statistics()) {
+      EXPECT_NEAR(fused.Statistics().at(name), value, 10 * tolerance * (1 + std::abs(value)))
+          << name << ", " << what;
+    }
+  }
+
+  std::mt19937 engine_{1};
+  int64_t observation_size_ = 1, action_size_ = 1;
+};
+
+// Adam's first moments are a tenth of the gradients then.
+TEST_F(PpoEngineTest, EveryGradientIsThatOfAutograd) {
+  torch::manual_seed(1);
+  for (int trial = 0; trial < 40; ++trial) {
+    observation_size_ = 1 + Below(40), action_size_ = 1 + Below(20);
+    proto::Ppo config = AnyConfig();
+    config.set_epochs(1);
+    config.set_minibatch_size(0);
+    const auto fused = Make(config, true), reference = Make(config, false);
+    const Ppo::Steps steps = AnySteps(1 + Below(300));
+    fused->Improve(steps);
+    reference->Improve(steps);
+    ExpectEqual(*fused, *reference, 2e-4, "trial " + std::to_string(trial));
+  }
+}
+
+TEST_F(PpoEngineTest, TenUpdatesAreThoseOfAutograd) {
+  torch::manual_seed(2);
+  for (int trial = 0; trial < 20; ++trial) {
+    observation_size_ = 1 + Below(40), action_size_ = 1 + Below(20);
+    proto::Ppo config = AnyConfig();
+    config.set_epochs(2);
+    config.set_minibatch_size(64);
+    const auto fused = Make(config, true), reference = Make(config, false);
+    const Ppo::Steps steps = AnySteps(5 * 64);
+    fused->Improve(steps);
+    reference->Improve(steps);
+    EXPECT_EQ(fused->updates(), 10);
+    ExpectEqual(*fused, *reference, 2e-3, "trial " + std::to_string(trial));
+  }
+}
+
+TEST_F(PpoEngineTest, StopsWhereAutogradWouldBeforeAPolicyThatIsTooFar) {
+  torch::manual_seed(3);
+  observation_size_ = 5, action_size_ = 2;
+  proto::Ppo config;
+  config.set_max_kl(1e-9);
+  const auto fused = Make(config, true), reference = Make(config, false);
+  const Ppo::Steps steps = AnySteps(128);
+  fused->Improve(steps);
+  reference->Improve(steps);
+  EXPECT_EQ(fused->updates(), 0);
+  ExpectEqual(*fused, *reference, 1e-6, "too far");
+}
+
+TEST_F(PpoEngineTest, LeavesNetworksThatItDoesNotKnowToAutograd) {
+  proto::Ppo config;
+  config.mutable_critic()->set_layer_norm(true);
+  EXPECT_FALSE((*Ppo::Create({.config = config}, layout()))->is_fused());
+  config.mutable_critic()->set_layer_norm(false);
+  EXPECT_TRUE((*Ppo::Create({.config = config}, layout()))->is_fused());
+  config.set_surrogate(proto::KL_PENALTY);
+  EXPECT_FALSE((*Ppo::Create({.config = config}, layout()))->is_fused());
+}
+
+}  // namespace
+}  // namespace troupe
