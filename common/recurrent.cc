@@ -3,73 +3,48 @@
 #include <cmath>
 #include <utility>
 
+#include "common/recurrent_states.h"
+
 namespace troupe {
 namespace {
 
 using torch::Tensor;
 
-enum Parameter { kInputWeight, kInputBias, kStateWeight, kStateBias };
+// The layer's own parameters.
+struct Own {
+  const Tensor &input_weight, &input_bias, &state_weight, &state_bias;
+};
+
+Own OwnOf(const RecurrentLayer& layer, const std::vector<Tensor>& parameters) {
+  const Tensor* const own = &parameters[layer.first_parameter];
+  return {own[0], own[1], own[2], own[3]};
+}
 
 int64_t NumGates(const proto::Recurrence& spec) { return spec.kind() == proto::LSTM ? 4 : 3; }
 
-// W_x x + b_x of all rows at once, [..., gates].
-Tensor InputGates(const Tensor* parameters, const Tensor& x) {
-  const Tensor flat = x.reshape({-1, x.size(-1)});
-  std::vector<int64_t> sizes = x.sizes().vec();
-  sizes.back() = parameters[kInputBias].size(0);
-  return torch::addmm(parameters[kInputBias], flat, parameters[kInputWeight]).view(sizes);
-}
-
-Tensor GruStep(const Tensor& gx, const Tensor* parameters, const Tensor& h) {
-  const int64_t units = h.size(1);
-  const Tensor gh = torch::addmm(parameters[kStateBias], h, parameters[kStateWeight]);
-  const Tensor rz = (gx.narrow(1, 0, 2 * units) + gh.narrow(1, 0, 2 * units)).sigmoid_();
-  const Tensor n = torch::addcmul(gx.narrow(1, 2 * units, units), rz.narrow(1, 0, units),
-                                  gh.narrow(1, 2 * units, units))
-                       .tanh_();
-  return torch::lerp(n, h, rz.narrow(1, units, units));
-}
-
-Tensor LstmStep(const Tensor& gx, const Tensor* parameters, const Tensor& state) {
-  const int64_t units = state.size(1) / 2;
-  const Tensor h = state.narrow(1, 0, units), c = state.narrow(1, units, units);
-  const Tensor gates = torch::addmm(parameters[kStateBias], h, parameters[kStateWeight]) + gx;
-  const Tensor input_forget = gates.narrow(1, 0, 2 * units).sigmoid();
-  const Tensor g = gates.narrow(1, 2 * units, units).tanh();
-  const Tensor o = gates.narrow(1, 3 * units, units).sigmoid();
-  const Tensor c_next =
-      torch::addcmul(input_forget.narrow(1, units, units) * c, input_forget.narrow(1, 0, units), g);
-  return torch::cat({o * c_next.tanh(), c_next}, 1);
-}
-
-Tensor Step(const RecurrentLayer& layer, const Tensor* parameters, const Tensor& gx,
-            const Tensor& state) {
-  return layer.spec.kind() == proto::LSTM ? LstmStep(gx, parameters, state)
-                                          : GruStep(gx, parameters, state);
-}
-
-// Steps through the rows [begin, end) from `state`, which is undefined at the first row.  Returns
-// their outputs and leaves the last state in `state`.
-std::vector<Tensor> StepThrough(const RecurrentLayer& layer, const Tensor* parameters,
-                                const RowSequences& rows, int64_t begin, int64_t end,
-                                Tensor& state) {
-  if (begin == end) return {};
-  const Tensor gx = InputGates(parameters, rows.x.narrow(1, begin, end - begin));
-  const Tensor any_fresh = rows.fresh.any(0).to(torch::kCPU);
-  const bool* is_any_fresh = any_fresh.data_ptr<bool>();
-  const Tensor zeros = rows.x.new_zeros({rows.x.size(0), StateSize(layer.spec)});
-  std::vector<Tensor> outputs;
-  for (int64_t t = begin; t < end; ++t) {
-    const Tensor stored = rows.stored.defined() ? rows.stored.select(1, t) : zeros;
-    if (!state.defined()) {
-      state = stored;
-    } else if (is_any_fresh[t]) {
-      state = torch::where(rows.fresh.select(1, t).unsqueeze(1), stored, state);
-    }
-    state = Step(layer, parameters, gx.select(1, t - begin), state);
-    outputs.push_back(state.narrow(1, 0, layer.spec.units()));
+// The states after the rows [begin, end), [end - begin, B, state], from `state` in the first of
+// them unless it is fresh; rows first, as `rows` is not.
+Tensor StatesAfter(const RecurrentLayer& layer, const Own& own, const RowSequences& rows,
+                   int64_t begin, int64_t end, const Tensor& state) {
+  const auto part = [&](const Tensor& all) {
+    return all.narrow(1, begin, end - begin).transpose(0, 1);
+  };
+  const Tensor x = part(rows.x).contiguous(), fresh = part(rows.fresh);
+  const int64_t length = x.size(0), batch = x.size(1);
+  RecurrentInputs inputs{
+      .kind = layer.spec.kind(),
+      .gates_x =
+          torch::addmm(own.input_bias, x.flatten(0, 1), own.input_weight).view({length, batch, -1}),
+      .weight = own.state_weight,
+      .bias = own.state_bias,
+      .fresh = fresh.to(torch::kCPU, torch::kBool, false, /*copy=*/true),
+      .stored = rows.stored.defined() ? part(rows.stored).clone()
+                                      : x.new_zeros({length, batch, StateSize(layer.spec)})};
+  if (state.defined()) {
+    inputs.stored[0].copy_(torch::where(fresh[0].unsqueeze(1), inputs.stored[0], state));
   }
-  return outputs;
+  inputs.fresh[0].fill_(true);
+  return x.is_cpu() ? StatesOnCpu(inputs) : StatesCellByCell(inputs);
 }
 
 }  // namespace
@@ -93,22 +68,23 @@ std::vector<ParameterSpec> RecurrentParameters(const MlpShape& network,
 
 Tensor RecurrentStep(const RecurrentLayer& layer, const std::vector<Tensor>& parameters,
                      const Tensor& x, const Tensor& state) {
-  const Tensor* const own = &parameters[layer.first_parameter];
-  return Step(layer, own, InputGates(own, x), state);
+  const Own own = OwnOf(layer, parameters);
+  return RecurrentCell(layer.spec.kind(), torch::addmm(own.input_bias, x, own.input_weight),
+                       own.state_weight, own.state_bias, state);
 }
 
 Tensor SeeSequences(const RecurrentLayer& layer, const std::vector<Tensor>& parameters,
                     const RowSequences& rows) {
   if (!HasMemory(layer.spec)) return rows.x;
-  const Tensor* const own = &parameters[layer.first_parameter];
+  const Own own = OwnOf(layer, parameters);
   const int64_t length = rows.x.size(1);
   Tensor state;
-  {
+  if (rows.burn_in > 0) {
     const torch::NoGradGuard no_grad;
-    StepThrough(layer, own, rows, 0, rows.burn_in, state);
+    state = StatesAfter(layer, own, rows, 0, rows.burn_in, state)[rows.burn_in - 1];
   }
-  const Tensor h =
-      torch::stack(StepThrough(layer, own, rows, rows.burn_in, length, state), /*dim=*/1);
+  const Tensor states = StatesAfter(layer, own, rows, rows.burn_in, length, state);
+  const Tensor h = states.narrow(2, 0, layer.spec.units()).transpose(0, 1);
   return torch::cat({rows.x.narrow(1, rows.burn_in, length - rows.burn_in), h}, 2);
 }
 

@@ -112,6 +112,15 @@ void AddPolicies(const Corpus& corpus) {
   add("gaussian");
   metadata["squash"] = "1";
   add("squashed");
+  metadata = PolicyText("{}");
+  metadata["recurrence"] = "{\"kind\":\"GRU\",\"units\":1}";
+  tensors = {PolicyTensor("actor.head.weight", {3, 2}),
+             PolicyTensor("actor.head.bias", {2}),
+             PolicyTensor("actor.recurrent.input.weight", {2, 3}),
+             PolicyTensor("actor.recurrent.input.bias", {3}),
+             PolicyTensor("actor.recurrent.state.weight", {1, 3}),
+             PolicyTensor("actor.recurrent.state.bias", {3})};
+  add("memory");
 }
 
 void AddCheckpoints(const Corpus& corpus) {

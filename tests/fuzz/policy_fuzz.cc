@@ -5,6 +5,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/types/span.h"
 #include "common/policy.h"
+#include "common/recurrence.h"
 #include "common/safetensors.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -28,12 +29,17 @@ Snapshot SnapshotOf(absl::string_view input) {
 absl::Status Act(Policy& policy, bool deterministic, std::vector<float>& actions) {
   const PolicyMetadata& metadata = policy.metadata();
   const std::vector<float> observations(kObservations * metadata.observation_size, 0.5f);
-  if (deterministic) return policy.Mode(observations, kObservations, absl::MakeSpan(actions));
+  std::vector<float> state(kObservations * StateSize(metadata.recurrence));
+  const MemorySpans memory{state, absl::MakeSpan(state)};
+  if (deterministic) {
+    return policy.Mode(observations, kObservations, absl::MakeSpan(actions), memory);
+  }
   std::vector<float> rows(actions.size()), log_probs(kObservations);
-  absl::Status status =
-      policy.Sample(observations, kObservations,
-                    {absl::MakeSpan(actions), absl::MakeSpan(rows), absl::MakeSpan(log_probs)});
+  absl::Status status = policy.Sample(
+      observations, kObservations,
+      {absl::MakeSpan(actions), absl::MakeSpan(rows), absl::MakeSpan(log_probs)}, memory);
   if (!status.ok()) return status;
+  for (const float element : state) Require(std::isfinite(element), "a state gets ", element);
   for (const float element : rows) Require(std::isfinite(element), "a row gets ", element);
   for (const float log_prob : log_probs) Require(std::isfinite(log_prob), "log_prob ", log_prob);
   return status;

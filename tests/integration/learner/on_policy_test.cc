@@ -15,6 +15,7 @@
 #include "actor/run_actor.h"
 #include "common/config.h"
 #include "common/crc32c.h"
+#include "common/recurrence.h"
 #include "common/snapshot_client.h"
 #include "learner/make_algorithm.h"
 #include "learner/on_policy_batches.h"
@@ -55,9 +56,9 @@ class RunningActor final {
 
 class OnPolicyTest : public testing::Test {
  protected:
-  OnPolicyTest() {
+  explicit OnPolicyTest(const std::vector<std::string>& sets = {}) {
     dir_ = testing::TempDir() + absl::StrCat("on_policy_test_", getpid());
-    config_ = ParseConfig(kConfig, "test", {}).value();
+    config_ = ParseConfig(kConfig, "test", sets).value();
     const proto::Table table = EffectiveTable(config_, "replay").value();
     ShardOptions options{.data_dir = dir_};
     options.tables.push_back(
@@ -100,6 +101,7 @@ class OnPolicyTest : public testing::Test {
                      .actor_index = index,
                      .seed = static_cast<uint64_t>(index),
                      .with_log_prob = true,
+                     .state_size = StateSize(config_.learner().ppo().recurrence()),
                      .unroll = {.length = kLength, .synchronous = true},
                      .writer = WriterOptions(config_.actor().num_envs()),
                      .snapshots = {.shards = shards_, .run = config_.run()}}));
@@ -199,6 +201,26 @@ TEST_F(OnPolicyTest, EveryRowOfABatchWasDrawnByTheVersionItIsTrainedFor) {
   for (int i = 0; i < 30; ++i) ASSERT_NO_FATAL_FAILURE(LearnOneVersion());
   EXPECT_EQ(batches_->steps_too_old(), 0);
   EXPECT_EQ(replay_->counts().inserted, 30u * kWindows);  // each made one unroll, and waited
+}
+
+class OnPolicyMemoryTest : public OnPolicyTest {
+ protected:
+  OnPolicyMemoryTest()
+      : OnPolicyTest({"environment.hide_velocities=true", "learner.ppo.recurrence.kind=LSTM",
+                      "learner.ppo.recurrence.units=8", "learner.ppo.recurrence.sequence_length=4",
+                      "learner.ppo.minibatch_size=0", "learner.ppo.learning_rate=0.02"}) {}
+};
+
+// There is one gradient step a batch, and before it the ratios are 1 only if the learner, which
+// begins every fourth row anew, remembers what the actor did.
+TEST_F(OnPolicyMemoryTest, TheLearnerRemembersWhatTheActorDid) {
+  StartActor();
+  StartActor();
+  StartLearner();
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_NO_FATAL_FAILURE(LearnOneVersion());
+    EXPECT_LT(algorithm_->Statistics().at("kl"), 1e-9) << "version " << i;
+  }
 }
 
 TEST_F(OnPolicyTest, OneActorThatIsLeftFillsTheBatchesAlone) {

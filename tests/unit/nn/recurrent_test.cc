@@ -1,5 +1,6 @@
 #include "common/recurrent.h"
 
+#include "common/recurrent_states.h"
 #include "gtest/gtest.h"
 
 namespace troupe {
@@ -113,6 +114,32 @@ TEST_P(RecurrentTest, BurnInChangesWhereGradientsEndAndNothingElse) {
   parameters_.gradients().zero_();
   See(rest).sin().sum().backward();
   EXPECT_TRUE(torch::allclose(gradient, parameters_.gradients(), 1e-10, 1e-12));
+}
+
+// The pass with a gradient of its own against autograd through one cell after another.
+TEST_P(RecurrentTest, OnTheCpuStatesAndGradientsAreThoseOfTheCells) {
+  const std::vector<Tensor> own = Own();
+  const RowSequences rows = Rows();
+  const auto run = [&](Tensor (*states_of)(const RecurrentInputs&)) {
+    const Tensor gates_x =
+        (rows.x.transpose(0, 1).flatten(0, 1).mm(own[0]) + own[1]).view({kLength, kBatch, -1});
+    std::vector<Tensor> leaves = {gates_x, own[2], own[3]};
+    for (Tensor& leaf : leaves) leaf = leaf.detach().clone().requires_grad_(true);
+    const Tensor states = states_of({.kind = GetParam(),
+                                     .gates_x = leaves[0],
+                                     .weight = leaves[1],
+                                     .bias = leaves[2],
+                                     .fresh = rows.fresh.t(),
+                                     .stored = rows.stored.transpose(0, 1)});
+    (states * torch::linspace(-1, 1, states.numel(), torch::kFloat64).view_as(states))
+        .sum()
+        .backward();
+    return std::vector<Tensor>{states, leaves[0].grad(), leaves[1].grad(), leaves[2].grad()};
+  };
+  const std::vector<Tensor> by_hand = run(StatesOnCpu), by_cells = run(StatesCellByCell);
+  for (size_t i = 0; i < by_hand.size(); ++i) {
+    EXPECT_TRUE(torch::allclose(by_hand[i], by_cells[i], 1e-10, 1e-12)) << i;
+  }
 }
 
 TEST_P(RecurrentTest, GradientsAreTheFiniteDifferences) {
