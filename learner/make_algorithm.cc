@@ -1,21 +1,70 @@
 #include "learner/make_algorithm.h"
 
+#include <spdlog/spdlog.h>
 #include <torch/torch.h>
 
 #include <algorithm>
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "learner/fused/cpu_sac_engine.h"
+#include "learner/fused/cuda_sac_engine.h"
+#include "learner/fused_sac.h"
 #include "learner/ppo.h"
 #include "learner/sac.h"
 
 namespace troupe {
+namespace {
+
+absl::StatusOr<std::unique_ptr<SacEngine>> MakeSacEngine(const proto::Learner& learner,
+                                                         const torch::Device& device,
+                                                         const SacModel& model) {
+  if (!device.is_cuda()) return MakeCpuSacEngine(model, learner.num_threads());
+  const int index = std::max<int>(device.index(), 0), devices = CudaDeviceCount();
+  if (index >= devices) {
+    return absl::UnimplementedError(
+        absl::StrCat("the fused engine sees ", devices, " CUDA devices"));
+  }
+  return MakeCudaSacEngine(
+      model, {.device = index, .exact = learner.matrix_precision() == proto::FULL_FLOAT32});
+}
+
+// The fused engine, if that is wanted and computes this; null: the reference is to be used.
+absl::StatusOr<std::unique_ptr<Algorithm>> MakeFused(const proto::Config& config,
+                                                     const torch::Device& device,
+                                                     const Layout& layout) {
+  const proto::Learner& learner = config.learner();
+  if (learner.engine() == proto::REFERENCE) return nullptr;
+  absl::Status status = absl::UnimplementedError("there is no fused PPO");
+  if (!learner.has_ppo()) {
+    absl::StatusOr<std::unique_ptr<FusedSac>> sac = FusedSac::Create(
+        {.config = learner.sac(), .seed = config.seed()}, layout,
+        [&](const SacModel& model) { return MakeSacEngine(learner, device, model); });
+    if (sac.ok()) {
+      spdlog::info("engine: fused, on {}", learner.device());
+      return std::unique_ptr<Algorithm>(*std::move(sac));
+    }
+    status = sac.status();
+  }
+  if (!absl::IsUnimplemented(status)) return status;
+  if (learner.engine() == proto::FUSED) {
+    return absl::InvalidArgumentError(absl::StrCat("learner.engine FUSED: ", status.message()));
+  }
+  spdlog::info("engine: reference, on {}: {}", learner.device(), std::string(status.message()));
+  return nullptr;
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<Algorithm>> MakeAlgorithm(const proto::Config& config,
                                                          const Layout& layout) {
   const proto::Learner& learner = config.learner();
   try {
     const torch::Device device(learner.device());
+    at::set_num_threads(learner.num_threads());
+    at::globalContext().setFlushDenormal(true);
+    absl::StatusOr<std::unique_ptr<Algorithm>> fused = MakeFused(config, device, layout);
+    if (!fused.ok() || *fused != nullptr) return fused;
     const int cuda_devices =
         torch::cuda::is_available() ? static_cast<int>(torch::cuda::device_count()) : 0;
     if (device.is_cuda() && std::max<int>(device.index(), 0) >= cuda_devices) {
@@ -23,8 +72,6 @@ absl::StatusOr<std::unique_ptr<Algorithm>> MakeAlgorithm(const proto::Config& co
                                                      "': LibTorch sees ", cuda_devices,
                                                      " CUDA devices"));
     }
-    at::set_num_threads(learner.num_threads());
-    at::globalContext().setFlushDenormal(true);
     if (learner.has_ppo()) {
       absl::StatusOr<std::unique_ptr<Ppo>> ppo =
           Ppo::Create({.config = learner.ppo(),

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/crc32c.h"
 
 namespace troupe {
 
@@ -61,8 +62,16 @@ absl::Status LoadGenerator(const StateFiles& files, at::Generator& generator) {
   if (!random.ok()) return random.status();
   const absl::StatusOr<torch::Tensor> state =
       ReadTensor(*random, "generator", torch::kUInt8, generator.get_state().sizes().vec());
-  if (!state.ok()) return InFile(kRandomFile, state.status());
-  generator.set_state(*state);
+  if (state.ok()) {
+    generator.set_state(*state);
+    return absl::OkStatus();
+  }
+  // That of another device: whatever is drawn from now on follows from it.
+  const auto other = random->tensors().find("generator");
+  if (other == random->tensors().end() || other->second.dtype != proto::UINT8) {
+    return InFile(kRandomFile, state.status());
+  }
+  generator.set_current_seed(Crc32c(0, other->second.bytes.data(), other->second.bytes.size()));
   return absl::OkStatus();
 }
 

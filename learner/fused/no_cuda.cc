@@ -1,0 +1,13 @@
+// Stands in for the GPU engine where there was no CUDA compiler.
+#include "learner/fused/cuda_sac_engine.h"
+
+namespace troupe {
+
+int CudaDeviceCount() { return 0; }
+
+absl::StatusOr<std::unique_ptr<SacEngine>> MakeCudaSacEngine(const SacModel& model,
+                                                             const CudaOptions& options) {
+  return absl::UnimplementedError("this learner was built without CUDA");
+}
+
+}  // namespace troupe

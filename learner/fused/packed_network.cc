@@ -1,0 +1,76 @@
+#include "learner/fused/packed_network.h"
+
+namespace troupe {
+namespace {
+
+// Calls visit(flat index, packed index, transposed index or -1) for every parameter.
+template <typename Visit>
+void ForEachParameter(const PackedNetwork& network, int ensemble, Visit visit) {
+  int64_t flat = 0;
+  for (int l = 0; l < network.num_layers; ++l) {
+    const PackedLayer& layer = network.layers[l];
+    for (int64_t e = 0; e < ensemble; ++e) {
+      for (int k = 0; k < layer.k; ++k) {
+        for (int n = 0; n < layer.n; ++n) {
+          visit(flat++, e * network.size + layer.weights + PackedIndex(k, n, layer.padded_k),
+                e * network.transposed_size + layer.transposed +
+                    PackedIndex(n, k, layer.transposed_n));
+        }
+      }
+    }
+    for (int64_t e = 0; e < ensemble; ++e) {
+      for (int n = 0; n < layer.n; ++n) visit(flat++, e * network.size + layer.bias + n, -1);
+    }
+  }
+}
+
+}  // namespace
+
+PackedNetwork MakePackedNetwork(int inputs, const std::vector<int64_t>& hidden, int outputs) {
+  PackedNetwork network;
+  network.num_layers = static_cast<int>(hidden.size()) + 1;
+  int k = inputs, padded_k = RoundUp(inputs, kPadding);
+  for (int l = 0; l < network.num_layers; ++l) {
+    const bool is_head = l == network.num_hidden();
+    PackedLayer& layer = network.layers[l];
+    layer.k = k;
+    layer.padded_k = padded_k;
+    layer.n = is_head ? outputs : static_cast<int>(hidden[l]);
+    layer.padded_n = RoundUp(layer.n, is_head ? kBlockN : kPadding);
+    layer.transposed_n = RoundUp(layer.padded_n, kPadding);
+    layer.weights = network.size;
+    layer.bias = layer.weights + layer.padded_k * layer.padded_n;
+    network.size = layer.bias + RoundUp(layer.padded_n, 32);
+    layer.transposed = network.transposed_size;
+    network.transposed_size += layer.padded_k * layer.transposed_n;
+    k = layer.n;
+    padded_k = layer.padded_n;
+  }
+  return network;
+}
+
+void Pack(const PackedNetwork& network, int ensemble, const float* flat, float* packed) {
+  ForEachParameter(network, ensemble,
+                   [&](int64_t from, int64_t to, int64_t) { packed[to] = flat[from]; });
+}
+
+void Unpack(const PackedNetwork& network, int ensemble, const float* packed, float* flat) {
+  ForEachParameter(network, ensemble,
+                   [&](int64_t to, int64_t from, int64_t) { flat[to] = packed[from]; });
+}
+
+void Transpose(const PackedNetwork& network, int ensemble, const float* packed, float* transposed) {
+  ForEachParameter(network, ensemble, [&](int64_t, int64_t from, int64_t to) {
+    if (to >= 0) transposed[to] = packed[from];
+  });
+}
+
+int64_t FlatSize(const PackedNetwork& network, int ensemble) {
+  int64_t size = 0;
+  for (int l = 0; l < network.num_layers; ++l) {
+    size += int64_t{network.layers[l].k + 1} * network.layers[l].n;
+  }
+  return size * ensemble;
+}
+
+}  // namespace troupe

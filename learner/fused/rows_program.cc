@@ -1,0 +1,374 @@
+#include "learner/fused/rows_program.h"
+
+#include <algorithm>
+
+namespace troupe {
+namespace {
+
+constexpr int kFloatsOf16Bytes = 4;
+
+// Steps and jobs in the making, and places in shared memory.
+class Builder final {
+ public:
+  explicit Builder(const DeviceNetworks& networks) : networks_(networks) {
+    int widest = 0;
+    for (const PackedNetwork* network : {&networks.actor_network, &networks.critic_network}) {
+      for (int l = 0; l < network->num_hidden(); ++l) {
+        widest = std::max(widest, network->layers[l].padded_n);
+      }
+    }
+    RowsLayout& layout = built_.layout;
+    layout.hidden_stride = SharedStride(widest);
+    layout.input_stride = SharedStride(networks.critic_network.layers[0].padded_k);
+    layout.value_width = networks.critic_network.head().padded_k;
+    layout.s_a = TakeRows(1, layout.input_stride);
+  }
+
+  RowsLayout& layout() { return built_.layout; }
+
+  int Take(int floats) {
+    const int taken = built_.layout.size;
+    built_.layout.size += RoundUp(floats, kFloatsOf16Bytes);
+    return taken;
+  }
+  // `n` arrays of kTileRows rows.
+  int TakeRows(int n, int stride) { return Take(n * SizeOf(stride)); }
+  static int SizeOf(int stride) { return kTileRows / 2 * stride; }
+
+  void BeginStep(Before before, bool everywhere) {
+    RowsStep& step = built_.program.steps[built_.num_steps++];
+    step.before = before;
+    step.first_job = built_.num_jobs;
+    step.everywhere = everywhere ? 1 : 0;
+  }
+  void AddJob(const ProductJob& job) { built_.program.jobs[built_.num_jobs++] = job; }
+
+  // From a layer's inputs to its outputs.
+  static ProductJob Forward(const PackedLayer& layer, const float* values) {
+    ProductJob job;
+    job.weights = values + layer.weights;
+    job.bias = values + layer.bias;
+    job.width = layer.padded_n;
+    job.blocks = layer.padded_k / kBlockK;
+    job.tiles = layer.padded_n / kBlockN;
+    return job;
+  }
+  // From gradients of its outputs to those of its inputs.
+  static ProductJob Backward(const PackedLayer& layer, const float* transposed) {
+    ProductJob job;
+    job.weights = transposed + layer.transposed;
+    job.width = layer.padded_k;
+    job.blocks = layer.transposed_n / kBlockK;
+    job.tiles = layer.padded_k / kBlockN;
+    return job;
+  }
+  static void Activate(HiddenUnit unit, ProductJob& job) {
+    job.combine = Combine::kActivate;
+    job.unit = unit;
+    job.is_shared = 1;
+  }
+  static void MultiplyBySlope(HiddenUnit unit, const float* h, ProductJob& job) {
+    job.combine = Combine::kMultiplyBySlope;
+    job.unit = unit;
+    job.mask = h;
+    job.is_shared = 1;
+  }
+  void From(int input, int stride, ProductJob& job) const {
+    job.input = input;
+    job.input_stride = stride;
+  }
+  void FromHidden(int input, ProductJob& job) const {
+    From(input, built_.layout.hidden_stride, job);
+  }
+  void ToHidden(int output, ProductJob& job) const {
+    job.output = output;
+    job.output_stride = built_.layout.hidden_stride;
+  }
+
+  BuiltProgram Finish(int num_values) {
+    RowsLayout& layout = built_.layout;
+    layout.value_head = Take(num_values * layout.value_width);
+    layout.values = Take(num_values * kTileRows);
+    layout.value_gradient = Take(2 * kTileRows);
+    layout.barriers = Take(2 * built_.num_steps);
+    layout.steps = Take(built_.num_steps * static_cast<int>(sizeof(RowsStep) / sizeof(float)));
+    layout.jobs = Take(built_.num_jobs * static_cast<int>(sizeof(ProductJob) / sizeof(float)));
+    return built_;
+  }
+
+ private:
+  const DeviceNetworks& networks_;
+  BuiltProgram built_;
+};
+
+// Of critic e's array of rows.
+float* OfCritic(float* rows, int e, int padded_batch, int width) {
+  return rows + int64_t{e} * padded_batch * width;
+}
+
+constexpr int kBranches = 4;  // the policy in s' and in s, both critics
+
+class CriticRowsBuilder final {
+ public:
+  CriticRowsBuilder(const DeviceNetworks& networks, int action_size, int padded_batch)
+      : networks_(networks),
+        num_hidden_(networks.critic_network.num_hidden()),
+        padded_batch_(padded_batch),
+        builder_(networks) {
+    RowsLayout& layout = builder_.layout();
+    layout.next_s_a = builder_.TakeRows(1, layout.input_stride);
+    hidden_ = builder_.TakeRows(2 * kBranches, layout.hidden_stride);
+    layout.head_stride = SharedStride(networks.actor_network.head().padded_n);
+    layout.head = builder_.TakeRows(2, layout.head_stride);
+    layout.log_prob = builder_.Take(2 * kTileRows * action_size);
+    layout.transitions = builder_.Take(kTileRows * kFloatsOf16Bytes);
+    layout.last_hidden = Hidden(num_hidden_ - 1, 2);
+    layout.last_gradient = Hidden(num_hidden_, 2);
+    layout.target_hidden = Hidden(2 * num_hidden_ - 1, 0);
+  }
+
+  BuiltProgram Build() {
+    for (int l = 0; l < num_hidden_; ++l) AddHiddenLayer(l);
+    AddHead();
+    for (int l = 0; l < num_hidden_; ++l) AddTargetLayer(l);
+    builder_.BeginStep(Before::kTemporalDifference, num_hidden_ > 2);
+    for (int l = num_hidden_ - 1; l > 0; --l) AddBackward(l);
+    return builder_.Finish(4);
+  }
+
+ private:
+  // Two places take turns.
+  int Hidden(int layer, int branch) {
+    return hidden_ +
+           (layer % 2 * kBranches + branch) * Builder::SizeOf(builder_.layout().hidden_stride);
+  }
+  const float* Critic(int e) const {
+    return networks_.critics.values + e * networks_.critic_network.size;
+  }
+
+  void AddHiddenLayer(int l) {
+    builder_.BeginStep(l == 0 ? Before::kGather : Before::kNothing, /*everywhere=*/true);
+    for (int branch = 0; branch < kBranches; ++branch) {
+      const bool is_actor = branch < 2;
+      const PackedLayer& layer =
+          is_actor ? networks_.actor_network.layers[l] : networks_.critic_network.layers[l];
+      ProductJob job =
+          Builder::Forward(layer, is_actor ? networks_.actor.values : Critic(branch - 2));
+      Builder::Activate(is_actor ? networks_.actor_unit : networks_.critic_unit, job);
+      FromBelow(l, l - 1, branch, branch == 0, job);
+      builder_.ToHidden(Hidden(l, branch), job);
+      if (branch == 1) job.kept = networks_.actor_h[l];
+      if (branch > 1) {
+        job.kept = OfCritic(networks_.critic_h[l], branch - 2, padded_batch_, layer.padded_n);
+      }
+      builder_.AddJob(job);
+    }
+  }
+
+  // Layer l's input: (s', a') or (s, a), or what is at `place` of the hidden layers.
+  void FromBelow(int l, int place, int branch, bool of_next, ProductJob& job) {
+    const RowsLayout& layout = builder_.layout();
+    if (l == 0) {
+      builder_.From(of_next ? layout.next_s_a : layout.s_a, layout.input_stride, job);
+    } else {
+      builder_.FromHidden(Hidden(place, branch), job);
+    }
+  }
+
+  void AddHead() {
+    const RowsLayout& layout = builder_.layout();
+    builder_.BeginStep(Before::kNothing, /*everywhere=*/false);
+    for (int j = 0; j < 2; ++j) {
+      ProductJob job = Builder::Forward(networks_.actor_network.head(), networks_.actor.values);
+      builder_.FromHidden(Hidden(num_hidden_ - 1, j), job);
+      job.output = layout.head + j * Builder::SizeOf(layout.head_stride);
+      job.output_stride = layout.head_stride;
+      builder_.AddJob(job);
+    }
+  }
+
+  void AddTargetLayer(int l) {
+    builder_.BeginStep(l == 0 ? Before::kDrawActions : Before::kNothing, /*everywhere=*/true);
+    for (int e = 0; e < 2; ++e) {
+      ProductJob job =
+          Builder::Forward(networks_.critic_network.layers[l],
+                           networks_.target_critics + e * networks_.critic_network.size);
+      Builder::Activate(networks_.critic_unit, job);
+      FromBelow(l, num_hidden_ + l - 1, e, /*of_next=*/true, job);
+      builder_.ToHidden(Hidden(num_hidden_ + l, e), job);
+      builder_.AddJob(job);
+    }
+  }
+
+  void AddBackward(int l) {
+    const PackedNetwork& network = networks_.critic_network;
+    const int width = network.layers[l].padded_k, last = num_hidden_ - 1;
+    if (l < last) builder_.BeginStep(Before::kNothing, /*everywhere=*/l > 1);
+    for (int e = 0; e < 2; ++e) {
+      ProductJob job = Builder::Backward(
+          network.layers[l], networks_.critics.transposed + e * network.transposed_size);
+      Builder::MultiplyBySlope(networks_.critic_unit,
+                               OfCritic(networks_.critic_h[l - 1], e, padded_batch_, width), job);
+      builder_.FromHidden(l == last ? Hidden(num_hidden_, 2 + e) : Hidden(last - l - 1, e), job);
+      job.kept = OfCritic(networks_.critic_d[l - 1], e, padded_batch_, width);
+      if (l > 1) builder_.ToHidden(Hidden(last - l, e), job);
+      builder_.AddJob(job);
+    }
+  }
+
+  const DeviceNetworks& networks_;
+  const int num_hidden_, padded_batch_;
+  Builder builder_;
+  int hidden_ = 0;
+};
+
+class ActorRowsBuilder final {
+ public:
+  ActorRowsBuilder(const DeviceNetworks& networks, int observation_size, int action_size,
+                   int padded_batch)
+      : networks_(networks),
+        num_hidden_(networks.critic_network.num_hidden()),
+        padded_batch_(padded_batch),
+        first_tile_(observation_size / kBlockN),
+        last_tile_((observation_size + action_size - 1) / kBlockN),
+        builder_(networks) {
+    RowsLayout& layout = builder_.layout();
+    ring_ = builder_.TakeRows(2 * kRing, layout.hidden_stride);
+    layout.action_stride = SharedStride((last_tile_ - first_tile_ + 1) * kBlockN);
+    layout.action_gradient = builder_.TakeRows(2, layout.action_stride);
+    layout.head_gradient_width = networks.actor_network.head().transposed_n;
+    layout.head_gradient_stride = SharedStride(layout.head_gradient_width);
+    layout.head_gradient = builder_.TakeRows(1, layout.head_gradient_stride);
+    layout.last_hidden = Ring(num_hidden_ - 1, 0);
+    layout.last_gradient = Ring(num_hidden_, 0);
+  }
+
+  BuiltProgram Build() {
+    for (int l = 0; l < num_hidden_; ++l) AddCriticLayer(l);
+    int place = num_hidden_;
+    for (int l = num_hidden_ - 1; l > 0; --l, ++place) AddCriticBackward(l, place);
+    AddActionGradient(place);
+    AddActorHead(place);
+    for (int l = num_hidden_ - 1; l > 0; --l) AddActorBackward(l, ++place);
+    return builder_.Finish(2);
+  }
+
+ private:
+  static constexpr int kRing = 3;
+
+  int Ring(int place, int critic) {
+    return ring_ + (place % kRing * 2 + critic) * Builder::SizeOf(builder_.layout().hidden_stride);
+  }
+
+  void AddCriticLayer(int l) {
+    const PackedNetwork& network = networks_.critic_network;
+    builder_.BeginStep(l == 0 ? Before::kGather : Before::kNothing, /*everywhere=*/true);
+    for (int e = 0; e < 2; ++e) {
+      ProductJob job =
+          Builder::Forward(network.layers[l], networks_.critics.values + e * network.size);
+      Builder::Activate(networks_.critic_unit, job);
+      if (l == 0) {
+        builder_.From(builder_.layout().s_a, builder_.layout().input_stride, job);
+      } else {
+        builder_.FromHidden(Ring(l - 1, e), job);
+      }
+      builder_.ToHidden(Ring(l, e), job);
+      job.kept = OfCritic(networks_.critic_h[l], e, padded_batch_, network.layers[l].padded_n);
+      builder_.AddJob(job);
+    }
+  }
+
+  void AddCriticBackward(int l, int place) {
+    const PackedNetwork& network = networks_.critic_network;
+    builder_.BeginStep(l == num_hidden_ - 1 ? Before::kValues : Before::kNothing,
+                       /*everywhere=*/true);
+    for (int e = 0; e < 2; ++e) {
+      ProductJob job = Builder::Backward(
+          network.layers[l], networks_.critics.transposed + e * network.transposed_size);
+      Builder::MultiplyBySlope(
+          networks_.critic_unit,
+          OfCritic(networks_.critic_h[l - 1], e, padded_batch_, network.layers[l].padded_k), job);
+      builder_.FromHidden(Ring(place, e), job);
+      builder_.ToHidden(Ring(place + 1, e), job);
+      builder_.AddJob(job);
+    }
+  }
+
+  // Of the critics' inputs, those that are actions.
+  void AddActionGradient(int place) {
+    const PackedNetwork& network = networks_.critic_network;
+    const RowsLayout& layout = builder_.layout();
+    builder_.BeginStep(num_hidden_ == 1 ? Before::kValues : Before::kNothing,
+                       /*everywhere=*/false);
+    for (int e = 0; e < 2; ++e) {
+      ProductJob job = Builder::Backward(
+          network.layers[0], networks_.critics.transposed + e * network.transposed_size);
+      job.first_tile = first_tile_;
+      job.tiles = last_tile_ - first_tile_ + 1;
+      builder_.FromHidden(Ring(place, e), job);
+      job.output = layout.action_gradient + e * Builder::SizeOf(layout.action_stride);
+      job.output_stride = layout.action_stride;
+      job.output_shift = first_tile_ * kBlockN;
+      builder_.AddJob(job);
+    }
+  }
+
+  // The policy's last hidden layer, by every thread block.
+  void AddActorHead(int place) {
+    const PackedLayer& head = networks_.actor_network.head();
+    const RowsLayout& layout = builder_.layout();
+    builder_.BeginStep(Before::kHeadGradients, /*everywhere=*/false);
+    ProductJob job = Builder::Backward(head, networks_.actor.transposed);
+    Builder::MultiplyBySlope(networks_.actor_unit, networks_.actor_h[num_hidden_ - 1], job);
+    job.is_shared = 0;
+    builder_.From(layout.head_gradient, layout.head_gradient_stride, job);
+    builder_.ToHidden(Ring(place + 1, 0), job);
+    job.kept = networks_.actor_d[num_hidden_ - 1];
+    builder_.AddJob(job);
+  }
+
+  void AddActorBackward(int l, int place) {
+    builder_.BeginStep(Before::kNothing, /*everywhere=*/l > 1);
+    ProductJob job =
+        Builder::Backward(networks_.actor_network.layers[l], networks_.actor.transposed);
+    Builder::MultiplyBySlope(networks_.actor_unit, networks_.actor_h[l - 1], job);
+    builder_.FromHidden(Ring(place, 0), job);
+    if (l > 1) builder_.ToHidden(Ring(place + 1, 0), job);
+    job.kept = networks_.actor_d[l - 1];
+    builder_.AddJob(job);
+  }
+
+  const DeviceNetworks& networks_;
+  const int num_hidden_, padded_batch_;
+  const int first_tile_, last_tile_;  // of a critic's inputs, with actions in them
+  Builder builder_;
+  int ring_ = 0;
+};
+
+}  // namespace
+
+void ShareTiles(int cluster_size, BuiltProgram& built) {
+  for (int s = 0; s < built.num_steps; ++s) {
+    RowsStep& step = built.program.steps[s];
+    const int end = s + 1 < built.num_steps ? built.program.steps[s + 1].first_job : built.num_jobs;
+    for (int j = step.first_job; j < end; ++j) {
+      ProductJob& job = built.program.jobs[j];
+      step.bytes += job.tiles * kTileRows * kBlockN * static_cast<int>(sizeof(float));
+      if (job.is_shared != 0) job.tiles /= cluster_size;
+      step.tiles = std::max(step.tiles, job.tiles);
+    }
+    step.num_tasks = (end - step.first_job) * step.tiles;
+    step.inverse_tiles = step.tiles > 0 ? 65536 / step.tiles + 1 : 0;
+  }
+}
+
+BuiltProgram CriticRowsProgram(const DeviceNetworks& networks, int action_size, int padded_batch) {
+  return CriticRowsBuilder(networks, action_size, padded_batch).Build();
+}
+
+BuiltProgram ActorRowsProgram(const DeviceNetworks& networks, int observation_size, int action_size,
+                              int padded_batch) {
+  return ActorRowsBuilder(networks, observation_size, action_size, padded_batch).Build();
+}
+
+}  // namespace troupe

@@ -1,0 +1,325 @@
+// FusedSac and the CPU engine against the reference's autograd.
+#include "learner/fused_sac.h"
+
+#include <functional>
+#include <random>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "learner/fused/cpu_sac_engine.h"
+#include "learner/sac.h"
+#include "tests/unit/fused/random_sac.h"
+#include "tests/unit/learner/rows.h"
+
+namespace troupe {
+namespace {
+
+using testing::HasSubstr;
+using torch::Tensor;
+
+struct Sizes {
+  int64_t observation, action, batch;
+  std::vector<int> hidden;
+};
+
+struct FusedCase {
+  std::string name;
+  Sizes sizes;
+  std::function<void(proto::Sac&)> change = [](proto::Sac&) {};
+};
+void PrintTo(const FusedCase& c, std::ostream* out) { *out << c.name; }
+
+proto::Sac ConfigOf(const FusedCase& c) {
+  proto::Sac config;
+  config.set_batch_size(static_cast<int>(c.sizes.batch));
+  for (proto::Mlp* mlp : {config.mutable_actor(), config.mutable_critic()}) {
+    mlp->mutable_hidden_sizes()->Assign(c.sizes.hidden.begin(), c.sizes.hidden.end());
+  }
+  config.set_initial_alpha(0.3);
+  c.change(config);
+  return config;
+}
+
+Layout LayoutOf(const Sizes& sizes) {
+  return MakeLayout(static_cast<int>(sizes.observation), std::vector<double>(sizes.action, -2),
+                    std::vector<double>(sizes.action, 1));
+}
+
+// Keeps a pointer to its engine, for batches with noise of the test's own.
+std::unique_ptr<FusedSac> MakeFused(const proto::Sac& config, const Layout& layout,
+                                    SacEngine** engine, uint64_t seed = 1) {
+  auto fused =
+      FusedSac::Create({.config = config, .seed = seed}, layout, [&](const SacModel& model) {
+        auto made = MakeCpuSacEngine(model, 1);
+        if (engine != nullptr) *engine = made.get();
+        return made;
+      });
+  EXPECT_TRUE(fused.ok()) << fused.status();
+  return *std::move(fused);
+}
+
+std::unique_ptr<Sac> MakeReference(const proto::Sac& config, const Layout& layout,
+                                   torch::Dtype dtype, uint64_t seed = 1) {
+  return *Sac::Create({.config = config, .seed = seed, .tensors = dtype}, layout);
+}
+
+Tensor ToTensor(const std::vector<float>& values, std::vector<int64_t> shape) {
+  return torch::tensor(values).view(shape).to(torch::kFloat64);
+}
+
+// The same transitions for the reference.
+Transitions ToTransitions(const RandomSac::Batch& batch, const Sizes& sizes) {
+  const int64_t inputs = sizes.observation + sizes.action;
+  const Tensor rows = ToTensor(batch.rows, {sizes.batch, 2, inputs});
+  std::vector<float> reward, discount;
+  for (const ReplicaTransition& transition : batch.transitions) {
+    reward.push_back(transition.reward);
+    discount.push_back(transition.discount);
+  }
+  return {.s = rows.select(1, 0).narrow(1, 0, sizes.observation),
+          .a = rows.select(1, 0).narrow(1, sizes.observation, sizes.action),
+          .r = ToTensor(reward, {sizes.batch}),
+          .gamma = ToTensor(discount, {sizes.batch}),
+          .d = torch::zeros({sizes.batch}, torch::kFloat64),
+          .s_next = rows.select(1, 1).narrow(1, 0, sizes.observation)};
+}
+
+// What the reference will draw in its next update, as it draws it.
+std::vector<float> NextNoise(const Sac& sac, const Sizes& sizes) {
+  const auto files = sac.Save();
+  const auto file = Safetensors::Parse(files->at("rng_state.safetensors"));
+  at::Generator generator = at::globalContext().defaultGenerator(torch::kCPU).clone();
+  generator.set_state(
+      *ReadTensor(*file, "generator", torch::kUInt8, generator.get_state().sizes().vec()));
+  std::vector<float> noise;
+  for (int i = 0; i < 2; ++i) {
+    const Tensor drawn = torch::empty({sizes.batch, sizes.action}, torch::kFloat64)
+                             .normal_(0, 1, generator)
+                             .to(torch::kFloat32);
+    noise.insert(noise.end(), drawn.data_ptr<float>(), drawn.data_ptr<float>() + drawn.numel());
+  }
+  return noise;
+}
+
+double Distance(const std::vector<float>& a, const Tensor& b) {
+  const Tensor difference = ToTensor(a, {-1}) - b.detach().to(torch::kFloat64);
+  return (difference.norm() / b.detach().to(torch::kFloat64).norm().clamp_min(1e-300))
+      .item<double>();
+}
+
+class FusedAgainstReference : public testing::TestWithParam<FusedCase> {
+ protected:
+  FusedAgainstReference()
+      : sizes_(GetParam().sizes),
+        config_(ConfigOf(GetParam())),
+        reference_(MakeReference(config_, LayoutOf(sizes_), torch::kFloat64)),
+        fused_(MakeFused(config_, LayoutOf(sizes_), &engine_)),
+        random_(engine_->model()) {}
+
+  void UpdateBoth() {
+    RandomSac::Batch batch = random_.MakeBatch();
+    batch.noise = NextNoise(*reference_, sizes_);
+    ASSERT_TRUE(engine_->Update(batch.View()).ok());
+    reference_->Step(ToTransitions(batch, sizes_));
+  }
+
+  void ExpectNear(double tolerance) {
+    const SacState state = *engine_->Save();
+    EXPECT_LT(Distance(state.critics.values, reference_->critics().parameters().values()),
+              tolerance);
+    EXPECT_LT(Distance(state.actor.values, reference_->actor().parameters().values()), tolerance);
+    EXPECT_LT(Distance(state.target_critics, reference_->target_critics().parameters().values()),
+              tolerance);
+    EXPECT_NEAR(state.log_alpha.values[0], reference_->log_alpha().item<double>(), tolerance);
+    const auto expected = reference_->Statistics();
+    const auto actual = fused_->Statistics();
+    ASSERT_EQ(actual.size(), expected.size());
+    for (const auto& [name, value] : expected) {
+      EXPECT_NEAR(actual.at(name), value, 10 * tolerance * (1 + std::abs(value))) << name;
+    }
+  }
+
+  const Sizes sizes_;
+  const proto::Sac config_;
+  SacEngine* engine_ = nullptr;
+  std::unique_ptr<Sac> reference_;
+  std::unique_ptr<FusedSac> fused_;
+  RandomSac random_;
+};
+
+// Adam's first step is learning_rate * gradient / |gradient|, so its moments are what to look at:
+// a tenth of the gradient.
+TEST_P(FusedAgainstReference, EveryGradientIsAutogradsOne) {
+  for (int i = 0; i < config_.actor_update_interval(); ++i) UpdateBoth();
+  const SacState state = *engine_->Save();
+  const auto files = reference_->Save();
+  const auto optimizer = Safetensors::Parse(files->at("optimizer_state.safetensors"));
+  const auto moments = [&](const std::string& name, size_t n) {
+    return *ReadTensor(*optimizer, name + ".exp_avg", torch::kFloat64, {static_cast<int64_t>(n)});
+  };
+  EXPECT_LT(Distance(state.critics.m, moments("critic", state.critics.m.size())), 2e-4);
+  EXPECT_LT(Distance(state.actor.m, moments("actor", state.actor.m.size())), 2e-3);
+  EXPECT_LT(Distance(state.log_alpha.m, moments("log_alpha", 1)), 1e-4);
+}
+
+TEST_P(FusedAgainstReference, TenUpdatesAgree) {
+  for (int i = 0; i < 10; ++i) UpdateBoth();
+  ExpectNear(1e-3);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Cases, FusedAgainstReference,
+    testing::Values(FusedCase{"Small", {3, 2, 6, {5}}},
+                    FusedCase{"OddSizes", {11, 3, 37, {33, 70}}},
+                    FusedCase{"Lecture", {17, 6, 64, {256, 256}}},
+                    FusedCase{"Deep", {5, 1, 16, {32, 16, 24, 8}}},
+                    FusedCase{"TanhAndElu",
+                              {7, 2, 32, {40, 40}},
+                              [](proto::Sac& c) {
+                                c.mutable_actor()->set_activation(proto::TANH);
+                                c.mutable_critic()->set_activation(proto::ELU);
+                              }},
+                    FusedCase{"ClampedSpread",
+                              {7, 2, 32, {40, 40}},
+                              [](proto::Sac& c) {
+                                c.set_log_std_min(-0.05);
+                                c.set_log_std_max(0.05);
+                              }},
+                    FusedCase{"LikeRedq",
+                              {7, 2, 32, {40, 40}},
+                              [](proto::Sac& c) {
+                                c.set_actor_update_interval(3);
+                                c.set_actor_uses_mean_critic(true);
+                                c.set_backup_entropy(false);
+                              }},
+                    FusedCase{"FixedTemperature",
+                              {7, 2, 32, {40, 40}},
+                              [](proto::Sac& c) { c.set_entropy(proto::FIXED_TEMPERATURE); }},
+                    FusedCase{"NoEntropy",
+                              {7, 2, 32, {40, 40}},
+                              [](proto::Sac& c) { c.set_entropy(proto::NO_ENTROPY); }}),
+    [](const auto& info) { return info.param.name; });
+
+// Random windows, some of which end an episode.
+WindowBatch RandomWindows(const Layout& layout, const Sizes& sizes, int n_step, uint64_t seed) {
+  std::mt19937_64 engine(seed);
+  std::uniform_real_distribution<float> uniform(-1, 1);
+  const auto pool = std::make_shared<BatchPool>(sizes.batch, n_step + 1, layout.stride_bytes());
+  WindowBatch batch = pool->Take();
+  std::vector<Row> rows(sizes.batch * (n_step + 1));
+  for (size_t i = 0; i < rows.size(); ++i) {
+    for (int j = 0; j < sizes.observation; ++j) rows[i].observation.push_back(uniform(engine));
+    for (int j = 0; j < sizes.action; ++j) rows[i].action.push_back(uniform(engine));
+    rows[i].reward = uniform(engine);
+    if (i % (n_step + 1) > 0 && uniform(engine) > 0.7f) {
+      rows[i].flags = uniform(engine) > 0 ? kTerminated : kTruncated;
+    }
+  }
+  const std::vector<uint8_t> bytes = Pack(layout, rows);
+  std::copy(bytes.begin(), bytes.end(), batch.buffer->data);
+  return batch;
+}
+
+const FusedCase kWindows{"Windows", {4, 2, 24, {16, 16}}, [](proto::Sac& c) { c.set_n_step(3); }};
+
+TEST(FusedSacTest, BeginsWithTheReferencesNetworksAndLearnsFromTheSameWindows) {
+  const proto::Sac config = ConfigOf(kWindows);
+  const Layout layout = LayoutOf(kWindows.sizes);
+  const auto reference = MakeReference(config, layout, torch::kFloat32);
+  const auto fused = MakeFused(config, layout, nullptr);
+  EXPECT_EQ(fused->Save()->at("model.safetensors"), reference->Save()->at("model.safetensors"));
+  const WindowBatch batch = RandomWindows(layout, kWindows.sizes, 3, 1);
+  ASSERT_TRUE(fused->Update(batch, 0).ok());
+  ASSERT_TRUE(reference->Update(batch, 0).ok());
+  // Their noise differs, and it reaches the loss through alpha * log pi alone.
+  EXPECT_NEAR(fused->Statistics().at("q_mean"), reference->Statistics().at("q_mean"), 1e-6);
+  EXPECT_NEAR(fused->Statistics().at("q_loss"), reference->Statistics().at("q_loss"), 0.2);
+}
+
+TEST(FusedSacTest, ARestoredOneGoesOnBitByBit) {
+  const proto::Sac config = ConfigOf(kWindows);
+  const Layout layout = LayoutOf(kWindows.sizes);
+  const auto first = MakeFused(config, layout, nullptr);
+  for (int i = 0; i < 5; ++i) {
+    ASSERT_TRUE(first->Update(RandomWindows(layout, kWindows.sizes, 3, i), 0).ok());
+  }
+  const auto second = MakeFused(config, layout, nullptr);
+  const absl::Status loaded = second->Load(*first->Save());
+  ASSERT_TRUE(loaded.ok()) << loaded;
+  for (int i = 5; i < 10; ++i) {
+    for (FusedSac* sac : {first.get(), second.get()}) {
+      ASSERT_TRUE(sac->Update(RandomWindows(layout, kWindows.sizes, 3, i), 0).ok());
+    }
+  }
+  EXPECT_EQ(*first->Save(), *second->Save());
+  EXPECT_EQ(second->updates(), 10);
+}
+
+TEST(FusedSacTest, EnginesTakeOverFromEachOtherAtACheckpoint) {
+  const proto::Sac config = ConfigOf(kWindows);
+  const Layout layout = LayoutOf(kWindows.sizes);
+  const auto reference = MakeReference(config, layout, torch::kFloat32, 5);
+  SacEngine* engine = nullptr;
+  const auto fused = MakeFused(config, layout, &engine);
+  for (int i = 0; i < 5; ++i) {
+    ASSERT_TRUE(reference->Update(RandomWindows(layout, kWindows.sizes, 3, i), 0).ok());
+  }
+  absl::Status loaded = fused->Load(*reference->Save());
+  ASSERT_TRUE(loaded.ok()) << loaded;
+  EXPECT_EQ(fused->updates(), 5);
+  RandomSac random(engine->model());
+  for (int i = 0; i < 10; ++i) {
+    RandomSac::Batch batch = random.MakeBatch();
+    batch.noise.assign(2 * kWindows.sizes.batch * kWindows.sizes.action, 0);
+    ASSERT_TRUE(engine->Update(batch.View()).ok());
+  }
+  const auto saved = fused->Save();
+  const auto back = MakeReference(config, layout, torch::kFloat32, 6);
+  loaded = back->Load(*saved);
+  ASSERT_TRUE(loaded.ok()) << loaded;
+  EXPECT_EQ(back->updates(), 15);
+  EXPECT_EQ(back->Save()->at("model.safetensors"), saved->at("model.safetensors"));
+  EXPECT_EQ(back->Save()->at("optimizer_state.safetensors"),
+            saved->at("optimizer_state.safetensors"));
+}
+
+TEST(FusedSacTest, SaysWhichSettingItDoesNotCompute) {
+  const auto refusal = [](const std::function<void(proto::Sac&)>& change) {
+    FusedCase c = kWindows;
+    c.change = change;
+    const auto fused =
+        FusedSac::Create({.config = ConfigOf(c), .seed = 1}, LayoutOf(c.sizes),
+                         [](const SacModel& model) { return MakeCpuSacEngine(model, 1); });
+    EXPECT_EQ(fused.status().code(), absl::StatusCode::kUnimplemented);
+    return std::string(fused.status().message());
+  };
+  EXPECT_THAT(refusal([](proto::Sac& c) { c.mutable_critic()->set_layer_norm(true); }),
+              HasSubstr("layer_norm"));
+  EXPECT_THAT(refusal([](proto::Sac& c) { c.set_num_critics(10); }), HasSubstr("num_critics"));
+  EXPECT_THAT(refusal([](proto::Sac& c) { c.mutable_recurrence()->set_kind(proto::GRU); }),
+              HasSubstr("recurrence"));
+}
+
+TEST(FusedSacTest, DrawsFromItsReplicaWithinTheRange) {
+  SacEngine* engine = nullptr;
+  const proto::Sac config = ConfigOf(kWindows);
+  const auto fused = MakeFused(config, LayoutOf(kWindows.sizes), &engine);
+  const ReplicaShape shape{.capacity = 64, .observation_size = 4, .action_size = 2};
+  EXPECT_EQ(fused->UpdateFromReplica(1, 0).code(), absl::StatusCode::kFailedPrecondition);
+  const auto replica = fused->MakeReplica(shape);
+  ASSERT_TRUE(replica.ok()) << replica.status();
+  // What is outside the range would be seen at once.
+  const float nan = std::nanf("");
+  std::vector<ReplicaTransition> transitions(64, {0, 1, nan, nan});
+  for (int i = 60; i < 70; ++i) transitions[i % 64] = {2, 3, 0.5f, 0.9f};
+  RandomSac random(engine->model());
+  ASSERT_TRUE((*replica)->WriteRows(0, random.Uniform(64 * 6, 1)).ok());
+  ASSERT_TRUE((*replica)->WriteTransitions(0, transitions).ok());
+  ASSERT_TRUE((*replica)->SetRange(60, 70).ok());
+  ASSERT_TRUE(fused->UpdateFromReplica(20, 0).ok());
+  EXPECT_EQ(fused->updates(), 20);
+  EXPECT_TRUE(std::isfinite(fused->Statistics().at("q_loss")));
+}
+
+}  // namespace
+}  // namespace troupe
