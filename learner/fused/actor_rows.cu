@@ -62,7 +62,8 @@ __device__ void HeadGradients(const RowsArgs& args, const RowCluster& cluster) {
     if (i >= 2 * size || b >= args.batch_size) gradients[place(i)] = 0;
     if (i >= size || b >= args.batch_size) continue;
     const int element = b * size + i;
-    const int slope = SharedPlace(row, args.observation_size % kBlockN + i, layout.action_stride);
+    const int slope =
+        SharedPlace(row, args.observation_size % kTileColumns + i, layout.action_stride);
     const HeadGradient gradient =
         SquashGradient(args.action[element], args.spread[element], args.is_free[element],
                        slopes[slope] + slopes[of_second + slope], log_prob_gradient);

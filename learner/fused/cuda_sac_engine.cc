@@ -24,7 +24,7 @@ bool operator!=(const TransitionView& a, const TransitionView& b) {
 // small batch, the sooner they are through.
 absl::StatusOr<int> ChooseClusterSize(int padded_batch, int bytes, const cudaDeviceProp& device) {
   if (device.major < 9) return 1;
-  for (const int size : {8, 4, 2}) {
+  for (const int size : {4, 2}) {
     int clusters = 0;
     const absl::Status status =
         CudaStatus(CountActiveClusters(bytes, size, &clusters), "counting clusters");

@@ -12,7 +12,7 @@ struct CudaOptions {
   int device = 0;
   // Products as good as float32's; otherwise of tf32 numbers, with float32 sums.
   bool exact = false;
-  // Thread blocks that share 16 rows of a batch: 1, 2, 4 or 8; 0: chosen by the batch size.
+  // Thread blocks that share 16 rows of a batch: 1, 2 or 4; 0: chosen by the batch size.
   int cluster_size = 0;
   // Thread blocks that share the sum over the rows: 1, 2, 4 or 8; 0: chosen by the batch size.
   int parts = 0;

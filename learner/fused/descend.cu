@@ -117,7 +117,7 @@ class TwoWeights {
     value_ = *At(job.vector.values);
     m_ = *At(job.vector.m);
     v_ = *At(job.vector.v);
-    target_ = job.target == nullptr ? value_ : *At(job.target);
+    if (job.target != nullptr) target_ = *At(job.target);
   }
 
   __device__ void Descend(const AdamSizes& sizes, float first, float second, float tau) {
@@ -147,7 +147,7 @@ class TwoWeights {
   const int k_, n_;
   bool is_there_;
   int offset_ = 0;
-  float2 value_, m_, v_, target_;
+  float2 value_, m_, v_, target_ = {0, 0};
 };
 
 __device__ void DescendBias(const DescendJob& job, const AdamSizes& sizes, float gradient, int n,
@@ -202,8 +202,9 @@ __device__ void DescendTile(const DescendArgs& args, const DescendJob& job, Part
   const int k = is_mine ? k0 + 2 * g : job.layer.k;
   const int n = n0 + 16 * (warp / 4) + 4 * t + warp % 4;
   TwoWeights low(job, k, n), high(job, k + 16, n);
-  const AdamSizes sizes = AdamSizesOf(args.learning_rate, *args.steps);
+  const int64_t steps = *args.steps;
   SumOverRows<kExact>(args, job, part, k0, n0, partial);
+  const AdamSizes sizes = AdamSizesOf(args.learning_rate, steps);
   __syncthreads();
   float4 sum = make_float4(0, 0, 0, 0);
 #pragma unroll

@@ -36,7 +36,7 @@ PackedNetwork MakePackedNetwork(int inputs, const std::vector<int64_t>& hidden, 
     layer.k = k;
     layer.padded_k = padded_k;
     layer.n = is_head ? outputs : static_cast<int>(hidden[l]);
-    layer.padded_n = RoundUp(layer.n, is_head ? kBlockN : kPadding);
+    layer.padded_n = RoundUp(layer.n, is_head ? kTileColumns : kPadding);
     layer.transposed_n = RoundUp(layer.padded_n, kPadding);
     layer.weights = network.size;
     layer.bias = layer.weights + layer.padded_k * layer.padded_n;

@@ -20,6 +20,8 @@ inline constexpr int kBlockK = 16, kBlockN = 8, kBlockFloats = kBlockK * kBlockN
 // What products are over, and widths of hidden layers, is padded to a multiple of this: a warp
 // takes four blocks at a time, and 1, 2, 4 or 8 blocks of threads share a hidden layer evenly.
 inline constexpr int kPadding = 64;
+// Outputs that a warp computes at once; those of heads are padded to a multiple of this.
+inline constexpr int kTileColumns = 2 * kBlockN;
 inline constexpr int kMaxLayers = 8;  // hidden ones and the head
 
 TROUPE_HOST_DEVICE inline int RoundUp(int n, int multiple) {
@@ -36,7 +38,7 @@ TROUPE_HOST_DEVICE inline int PackedIndex(int k, int n, int padded_k) {
 // of transposed copies.
 struct PackedLayer {
   int k, n;                // inputs and outputs
-  int padded_k, padded_n;  // multiples of kPadding, a head's outputs of kBlockN
+  int padded_k, padded_n;  // multiples of kPadding, a head's outputs of kTileColumns
   int transposed_n;        // padded_n up to a multiple of kPadding
   int weights, bias, transposed;
 };

@@ -14,8 +14,8 @@ namespace troupe {
 inline constexpr int kRowThreads = 512;
 inline constexpr int kRowWarps = kRowThreads / 32;
 static_assert(kRowWarps == kTileRows);
-// Blocks of weights that a warp has in its registers, or on their way there: two halves.
-inline constexpr int kHalf = 4;
+// Blocks of weights along k that a warp has in its registers, or on their way there.
+inline constexpr int kChunk = kPadding / kBlockK;
 
 extern __shared__ float4 shared_memory[];
 
@@ -128,36 +128,49 @@ class StepProducts {
       : cluster_(cluster), jobs_(jobs + step.first_job), step_(step), barrier_(barrier) {
     task_ = static_cast<int>(threadIdx.x) / 32 - kRowWarps;
     NextTile();
-    if (halves_ == 0) return;
+    if (left_ == 0) return;
 #pragma unroll
-    for (int i = 0; i < kHalf; ++i) weights_[i] = next_[i * 32];
-    if (halves_ < 2) return;
-#pragma unroll
-    for (int i = kHalf; i < 2 * kHalf; ++i) weights_[i] = next_[i * 32];
+    for (int i = 0; i < kChunk; ++i) LoadBlock(i);
   }
 
   // REQUIRES: the inputs are there.
   __device__ void Run() {
     const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-    while (halves_ > 0) {
+    while (left_ > 0) {
       const ProductJob job = jobs_[job_];
-      const int column = tile_ * kBlockN + 2 * t;
+      const int column = tile_ * kTileColumns + 2 * t;
       const int place = cluster_.first_row * job.width + (g * (job.width / 2) + column / 2) * 4;
-      float2 bias = make_float2(0, 0);
-      float4 mask = make_float4(0, 0, 0, 0);
-      if (job.bias != nullptr) bias = *reinterpret_cast<const float2*>(job.bias + column);
-      if (job.mask != nullptr) mask = *reinterpret_cast<const float4*>(job.mask + place);
-      float even[4] = {bias.x, bias.y, bias.x, bias.y}, odd[4] = {0, 0, 0, 0};
-      Multiply(Shared(job.input) + g * job.input_stride + 8 * t, even, odd);
-      Finish(job, g * job.output_stride + 2 * (column - job.output_shift), column, place, mask,
-             make_float4(even[0] + odd[0], even[1] + odd[1], even[2] + odd[2], even[3] + odd[3]));
+      float2 bias[2] = {};
+      float4 mask[2] = {};
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        if (job.bias != nullptr) bias[j] = *Global<float2>(job.bias + column + j * kBlockN);
+        if (job.mask != nullptr) mask[j] = *Global<float4>(job.mask + place + j * 2 * kBlockN);
+      }
+      float sums[2][4] = {{bias[0].x, bias[0].y, bias[0].x, bias[0].y},
+                          {bias[1].x, bias[1].y, bias[1].x, bias[1].y}};
+      Multiply(Shared(job.input) + g * job.input_stride + 8 * t, sums);
+      const int shared_place = g * job.output_stride + 2 * (column - job.output_shift);
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        Finish(job, shared_place + j * 2 * kBlockN, column + j * kBlockN, place + j * 2 * kBlockN,
+               mask[j], make_float4(sums[j][0], sums[j][1], sums[j][2], sums[j][3]));
+      }
     }
   }
 
  private:
-  // What is to be loaded next, from the next tile's beginning; halves_ is 0 after the last one.
+  // The same place, said to be in global memory.
+  template <typename T>
+  __device__ static const T* Global(const float* place) {
+    const T* const typed = reinterpret_cast<const T*>(place);
+    __builtin_assume(__isGlobal(typed));
+    return typed;
+  }
+
+  // Goes to the next tile's first chunk; left_ is 0 after the last one.
   __device__ void NextTile() {
-    halves_ = 0;
+    left_ = 0;
     for (;;) {
       task_ += kRowWarps;
       if (task_ >= step_.num_tasks) return;
@@ -167,63 +180,55 @@ class StepProducts {
     }
     const ProductJob& job = jobs_[job_];
     tile_ += job.first_tile + (job.is_shared != 0 ? cluster_.rank * job.tiles : 0);
-    left_ = job.blocks / kHalf;
+    left_ = job.blocks / kChunk;
+    next_second_ = job.blocks * 32;
     next_ =
-        reinterpret_cast<const float4*>(job.weights) + tile_ * job.blocks * 32 + threadIdx.x % 32;
-    halves_ = min(left_, 2);
+        reinterpret_cast<const float4*>(job.weights) + 2 * tile_ * next_second_ + threadIdx.x % 32;
   }
 
-  // The blocks after those in weights_.
-  __device__ void NextBlocks() {
-    left_ -= halves_;
-    if (left_ == 0) return NextTile();
-    next_ += halves_ * kHalf * 32;
-    halves_ = min(left_, 2);
+  __device__ void NextChunk() {
+    if (--left_ == 0) return NextTile();
+    next_ += kChunk * 32;
+  }
+
+  // Of both eight columns.
+  __device__ void LoadBlock(int i) {
+    weights_[0][i] = __ldg(next_ + i * 32);
+    weights_[1][i] = __ldg(next_ + next_second_ + i * 32);
   }
 
   // Multiplies the inputs by a tile; weights_ has the beginning of the one after it then.
-  __device__ void Multiply(const float* inputs, float (&even)[4], float (&odd)[4]) {
+  __device__ void Multiply(const float* inputs, float (&sums)[2][4]) {
     bool ends;
     do {
-      const int halves = halves_;
-      ends = left_ == halves;
-      NextBlocks();
+      ends = left_ == 1;
+      NextChunk();
 #pragma unroll
-      for (int i = 0; i < kHalf; ++i) {
-        MultiplyBlock(inputs + i * 2 * kBlockK, weights_[i], even, odd);
-        if (halves_ > 0) weights_[i] = next_[i * 32];
+      for (int i = 0; i < kChunk; ++i) {
+        MultiplyBlock(inputs + i * 2 * kBlockK, weights_[0][i], weights_[1][i], sums);
+        if (left_ > 0) LoadBlock(i);
       }
-      if (halves == 2) {
-#pragma unroll
-        for (int i = kHalf; i < 2 * kHalf; ++i) {
-          MultiplyBlock(inputs + i * 2 * kBlockK, weights_[i], even, odd);
-        }
-      }
-      if (halves_ == 2) {
-#pragma unroll
-        for (int i = kHalf; i < 2 * kHalf; ++i) weights_[i] = next_[i * 32];
-      }
-      inputs += 4 * kHalf * kBlockK;
+      inputs += 2 * kPadding;
     } while (!ends);
   }
 
   // Inputs 4 t ... 4 t + 3 of a block are this thread's for both operands; the order of a sum's
   // terms is free.
-  __device__ static void MultiplyBlock(const float* inputs, const float4& w, float (&even)[4],
-                                       float (&odd)[4]) {
-    using F = Factor<kExact>;
+  __device__ static void MultiplyBlock(const float* inputs, const float4& w0, const float4& w1,
+                                       float (&sums)[2][4]) {
     const float4 first = *reinterpret_cast<const float4*>(inputs);
     const float4 second = *reinterpret_cast<const float4*>(inputs + 4);
-    {
-      const F a[4] = {F::Of(first.x, true), F::Of(first.y, true), F::Of(first.z, true),
-                      F::Of(first.w, true)};
-      const F b[2] = {F::Of(w.x, false), F::Of(w.y, false)};
-      troupe::Multiply(a, b, even);
-    }
-    const F a[4] = {F::Of(second.x, true), F::Of(second.y, true), F::Of(second.z, true),
-                    F::Of(second.w, true)};
-    const F b[2] = {F::Of(w.z, false), F::Of(w.w, false)};
-    troupe::Multiply(a, b, odd);
+    MultiplyHalf(first, w0.x, w0.y, w1.x, w1.y, sums);
+    MultiplyHalf(second, w0.z, w0.w, w1.z, w1.w, sums);
+  }
+  __device__ static void MultiplyHalf(const float4& x, float w00, float w01, float w10, float w11,
+                                      float (&sums)[2][4]) {
+    using F = Factor<kExact>;
+    const F a[4] = {F::Of(x.x, true), F::Of(x.y, true), F::Of(x.z, true), F::Of(x.w, true)};
+    const F b0[2] = {F::Of(w00, false), F::Of(w01, false)};
+    const F b1[2] = {F::Of(w10, false), F::Of(w11, false)};
+    troupe::Multiply(a, b0, sums[0]);
+    troupe::Multiply(a, b1, sums[1]);
   }
 
   // Outputs (g, column), (g, column + 1), then those of row g + 8.
@@ -251,8 +256,9 @@ class StepProducts {
     }
     if (job.kept == nullptr) return;
     if (job.is_shared == 0 && !cluster_.Keeps(column, job.width)) return;
-    *reinterpret_cast<float4*>(job.kept + place) =
-        job.combine == Combine::kMultiplyBySlope ? beside : v;
+    float4* const kept = reinterpret_cast<float4*>(job.kept + place);
+    __builtin_assume(__isGlobal(kept));
+    *kept = job.combine == Combine::kMultiplyBySlope ? beside : v;
   }
 
   const RowCluster& cluster_;
@@ -260,9 +266,10 @@ class StepProducts {
   const RowsStep& step_;
   const ArrivalBarrier& barrier_;
   int task_, job_ = 0, tile_ = 0;  // of what is loaded
-  int left_ = 0, halves_ = 0;      // halves of the tile from there on; of them in weights_
+  int left_ = 0;                   // chunks of the tile, with the one in weights_
+  int next_second_ = 0;            // from the first eight columns' weights to the second's
   const float4* next_ = nullptr;
-  float4 weights_[2 * kHalf];
+  float4 weights_[2][kChunk];
 };
 
 __device__ inline float SumOverWarp(float x) {

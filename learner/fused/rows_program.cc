@@ -50,7 +50,7 @@ class Builder final {
     job.bias = values + layer.bias;
     job.width = layer.padded_n;
     job.blocks = layer.padded_k / kBlockK;
-    job.tiles = layer.padded_n / kBlockN;
+    job.tiles = layer.padded_n / kTileColumns;
     return job;
   }
   // From gradients of its outputs to those of its inputs.
@@ -59,7 +59,7 @@ class Builder final {
     job.weights = transposed + layer.transposed;
     job.width = layer.padded_k;
     job.blocks = layer.transposed_n / kBlockK;
-    job.tiles = layer.padded_k / kBlockN;
+    job.tiles = layer.padded_k / kTileColumns;
     return job;
   }
   static void Activate(HiddenUnit unit, ProductJob& job) {
@@ -229,12 +229,12 @@ class ActorRowsBuilder final {
       : networks_(networks),
         num_hidden_(networks.critic_network.num_hidden()),
         padded_batch_(padded_batch),
-        first_tile_(observation_size / kBlockN),
-        last_tile_((observation_size + action_size - 1) / kBlockN),
+        first_tile_(observation_size / kTileColumns),
+        last_tile_((observation_size + action_size - 1) / kTileColumns),
         builder_(networks) {
     RowsLayout& layout = builder_.layout();
     ring_ = builder_.TakeRows(2 * kRing, layout.hidden_stride);
-    layout.action_stride = SharedStride((last_tile_ - first_tile_ + 1) * kBlockN);
+    layout.action_stride = SharedStride((last_tile_ - first_tile_ + 1) * kTileColumns);
     layout.action_gradient = builder_.TakeRows(2, layout.action_stride);
     layout.head_gradient_width = networks.actor_network.head().transposed_n;
     layout.head_gradient_stride = SharedStride(layout.head_gradient_width);
@@ -308,7 +308,7 @@ class ActorRowsBuilder final {
       builder_.FromHidden(Ring(place, e), job);
       job.output = layout.action_gradient + e * Builder::SizeOf(layout.action_stride);
       job.output_stride = layout.action_stride;
-      job.output_shift = first_tile_ * kBlockN;
+      job.output_shift = first_tile_ * kTileColumns;
       builder_.AddJob(job);
     }
   }
@@ -353,7 +353,7 @@ void ShareTiles(int cluster_size, BuiltProgram& built) {
     const int end = s + 1 < built.num_steps ? built.program.steps[s + 1].first_job : built.num_jobs;
     for (int j = step.first_job; j < end; ++j) {
       ProductJob& job = built.program.jobs[j];
-      step.bytes += job.tiles * kTileRows * kBlockN * static_cast<int>(sizeof(float));
+      step.bytes += job.tiles * kTileRows * kTileColumns * static_cast<int>(sizeof(float));
       if (job.is_shared != 0) job.tiles /= cluster_size;
       step.tiles = std::max(step.tiles, job.tiles);
     }

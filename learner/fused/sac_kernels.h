@@ -86,7 +86,7 @@ enum class Combine : int {
   kMultiplyBySlope,  // times the activation's derivative where its value is `mask`, rounded
 };
 
-// outputs = inputs * weights + bias, for some tiles of kBlockN outputs.
+// outputs = inputs * weights + bias, for some tiles of kTileColumns outputs.
 struct alignas(16) ProductJob {
   const float* weights = nullptr;  // packed
   const float* bias = nullptr;     // null: none
