@@ -53,7 +53,11 @@ class Algorithm {
   // update.
   virtual std::map<std::string, double> Statistics() const = 0;
 
-  // The image of a snapshot of the policy as it is now.
+  // Begins to take a copy of the policy as it is now, which the next EncodePolicy() encodes;
+  // updates go on meanwhile.  False: nothing is taken, for this algorithm would wait for its
+  // updates first.
+  virtual bool TakePolicy() { return false; }
+  // The image of a snapshot of the policy that was taken, or else as it is now.
   virtual absl::StatusOr<std::string> EncodePolicy(const PolicyStamp& stamp) const = 0;
 
   // Everything that Update depends on, as files by name.  An algorithm that loads them goes on bit

@@ -214,8 +214,16 @@ std::map<std::string, double> FusedSac::Statistics() const {
   return statistics;
 }
 
+bool FusedSac::TakePolicy() {
+  if (!engine_->TakeActor()) return false;
+  taken_updates_ = updates();
+  return true;
+}
+
 absl::StatusOr<std::string> FusedSac::EncodePolicy(const PolicyStamp& stamp) const {
-  const absl::StatusOr<std::vector<float>> parameters = engine_->ActorParameters();
+  const int64_t taken = std::exchange(taken_updates_, -1);
+  const absl::StatusOr<std::vector<float>> parameters =
+      taken >= 0 ? engine_->TakenActor() : engine_->ActorParameters();
   if (!parameters.ok()) return parameters.status();
   std::copy(parameters->begin(), parameters->end(), actor_.values().data_ptr<float>());
   const proto::Column& action = reader_.action();
@@ -223,7 +231,7 @@ absl::StatusOr<std::string> FusedSac::EncodePolicy(const PolicyStamp& stamp) con
   metadata.run = stamp.run;
   metadata.version = stamp.version;
   metadata.env_steps = stamp.env_steps;
-  metadata.updates = updates();
+  metadata.updates = taken >= 0 ? taken : updates();
   metadata.warmup = stamp.warmup;
   metadata.final_one = stamp.final_one;
   metadata.observation_size = reader_.observation_size();

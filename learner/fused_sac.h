@@ -43,6 +43,7 @@ class FusedSac final : public Algorithm {
   }
   int64_t updates() const override { return engine_->updates(); }
   std::map<std::string, double> Statistics() const override;
+  bool TakePolicy() override;
   absl::StatusOr<std::string> EncodePolicy(const PolicyStamp& stamp) const override;
   absl::StatusOr<std::map<std::string, std::string>> Save() const override;
   absl::Status Load(const std::map<std::string, std::string>& files) override;
@@ -62,6 +63,8 @@ class FusedSac final : public Algorithm {
   // The shapes and names of the parameters; what they hold is the engine's when they were last
   // asked for.
   mutable FlatParameters actor_, critics_, target_critics_;
+  // Updates behind the copy that TakePolicy() took; -1: it is encoded, or there was none.
+  mutable int64_t taken_updates_ = -1;
   // Of the batch at hand.
   std::vector<ReplicaTransition> transitions_;
 };

@@ -183,6 +183,9 @@ absl::Status Trainer::Learn(absl::FunctionRef<absl::Status(int64_t)> update) {
   const int64_t before = parts_.algorithm.updates();
   learned_env_steps_ = static_cast<int64_t>(parts_.replay.counts().env_steps);
   if (status = update(learned_env_steps_); !status.ok()) return status;
+  if (std::exchange(policy_taken_, false)) {
+    if (status = Publish(/*final_one=*/false); !status.ok()) return status;
+  }
   const double seconds = absl::ToDoubleSeconds(absl::Now() - begin);
   const int64_t done = parts_.algorithm.updates() - before;
   seconds_per_update_ = seconds / static_cast<double>(std::max<int64_t>(done, 1));
@@ -196,7 +199,8 @@ absl::Status Trainer::DoWhatIsDue(int64_t before) {
   absl::Status status;
   // First, for actors may wait for it; the last one goes out with the end of the run.
   if (!Complete() && (on_policy_ || IsDue(before, updates, learner.publish_interval_updates()))) {
-    status = Publish(/*final_one=*/false);
+    policy_taken_ = parts_.algorithm.TakePolicy();
+    if (!policy_taken_) status = Publish(/*final_one=*/false);
   }
   if (status.ok() && IsDue(before, updates, learner.log_interval_updates())) {
     status = Log(/*done=*/false);

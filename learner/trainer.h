@@ -87,6 +87,7 @@ class Trainer final {
   const int64_t target_updates_;
   RunState state_;
   bool learning_;              // the warm-up is over
+  bool policy_taken_ = false;  // and is to be published after the next updates have begun
   int64_t learned_env_steps_;  // of the run when the last batch was learned from
   // Since the last line of progress.
   absl::Time logged_;

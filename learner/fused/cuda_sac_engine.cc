@@ -37,9 +37,11 @@ absl::StatusOr<int> ChooseClusterSize(int padded_batch, int bytes, const cudaDev
 // A sum over the rows of a large batch is shared by two.
 int ChooseParts(int padded_batch) { return padded_batch >= 2048 ? 2 : 1; }
 
-// A stream with the graphs that were captured from it.
+// A stream with the graphs that were captured from it, one for copies beside it, and events on
+// them.
 struct CudaQueue {
-  cudaStream_t stream = nullptr;
+  cudaStream_t stream = nullptr, side = nullptr;
+  cudaEvent_t turn_done[2] = {}, actor_ready = nullptr, actor_taken = nullptr;
   // One update without the actor's part; one with it; several of these.
   cudaGraphExec_t critics_only = nullptr, one = nullptr, several = nullptr;
 
@@ -47,7 +49,25 @@ struct CudaQueue {
     for (cudaGraphExec_t graph : {critics_only, one, several}) {
       if (graph != nullptr) cudaGraphExecDestroy(graph);
     }
-    if (stream != nullptr) cudaStreamDestroy(stream);
+    for (cudaEvent_t event : {turn_done[0], turn_done[1], actor_ready, actor_taken}) {
+      if (event != nullptr) cudaEventDestroy(event);
+    }
+    for (cudaStream_t one : {stream, side}) {
+      if (one != nullptr) cudaStreamDestroy(one);
+    }
+  }
+
+  absl::Status Open() {
+    absl::Status status;
+    for (cudaStream_t* one : {&stream, &side}) {
+      status.Update(
+          CudaStatus(cudaStreamCreateWithFlags(one, cudaStreamNonBlocking), "making a stream"));
+    }
+    for (cudaEvent_t* event : {&turn_done[0], &turn_done[1], &actor_ready, &actor_taken}) {
+      status.Update(
+          CudaStatus(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "making an event"));
+    }
+    return status;
   }
 };
 
@@ -56,7 +76,10 @@ class CudaSacEngine final : public SacEngine {
   CudaSacEngine(const SacModel& model, const CudaOptions& options)
       : model_(model), options_(options) {}
   ~CudaSacEngine() override {
-    if (queue_.stream != nullptr) cudaStreamSynchronize(queue_.stream);
+    for (cudaStream_t stream : {queue_.stream, queue_.side}) {
+      if (stream != nullptr) cudaStreamSynchronize(stream);
+    }
+    if (taken_actor_ != nullptr) cudaFreeHost(taken_actor_);
   }
 
   // Once, before everything else.
@@ -67,6 +90,8 @@ class CudaSacEngine final : public SacEngine {
   absl::StatusOr<ReplicaStore*> MakeReplica(const ReplicaShape& shape) override;
   absl::Status UpdateFromReplica(int64_t count) override;
   int64_t updates() const override { return updates_; }
+  bool TakeActor() override;
+  absl::StatusOr<std::vector<float>> TakenActor() const override;
   absl::StatusOr<SacStatistics> Statistics() const override;
   absl::StatusOr<std::vector<float>> ActorParameters() const override;
   absl::StatusOr<SacState> Save() const override;
@@ -115,6 +140,11 @@ class CudaSacEngine final : public SacEngine {
   int64_t batch_rows_size_ = 0;  // floats
   std::unique_ptr<CudaReplicaStore> replica_;
   int64_t updates_ = 0;
+  int turn_ = 0;  // calls of UpdateFromReplica()
+  // The policy's parameters for TakeActor(), packed: a copy on the GPU, and one in pinned memory.
+  float *actor_copy_ = nullptr, *taken_actor_ = nullptr;
+  absl::Status taken_status_;
+  std::vector<int32_t> actor_places_;
 };
 
 absl::Status CudaSacEngine::Open() {
@@ -130,9 +160,11 @@ absl::Status CudaSacEngine::Open() {
   AllocateRows();
   if (!arena_.status().ok()) return arena_.status();
   status = MakePrograms(device);
-  status.Update(CudaStatus(cudaStreamCreateWithFlags(&queue_.stream, cudaStreamNonBlocking),
-                           "making a stream"));
+  status.Update(queue_.Open());
   status.Update(uploads_.Open());
+  status.Update(CudaStatus(cudaMallocHost(reinterpret_cast<void**>(&taken_actor_),
+                                          networks_.actor_network.size * sizeof(float)),
+                           "allocating pinned memory"));
   FillDescendArgs();
   status.Update(CudaStatus(cudaDeviceSynchronize(), "clearing memory"));
   if (!status.ok()) return status;
@@ -182,6 +214,8 @@ void CudaSacEngine::AllocateNetworks() {
   networks_.actor = AllocateVector(actor.size, actor.transposed_size);
   networks_.critics = AllocateVector(2 * critic.size, 2 * critic.transposed_size);
   networks_.target_critics = arena_.Allocate<float>(2 * critic.size);
+  actor_copy_ = arena_.Allocate<float>(actor.size);
+  actor_places_ = PackedPlaces(actor, 1);
   for (int l = 0; l < actor.num_layers; ++l) {
     const int64_t actor_width = RoundUp(actor.layers[l].padded_n, kHeadPadding);
     const int64_t critic_width = RoundUp(critic.layers[l].padded_n, kHeadPadding);
@@ -419,8 +453,42 @@ absl::Status CudaSacEngine::UpdateFromReplica(int64_t count) {
   if (replica_ == nullptr || replica_->view().count == 0) {
     return absl::FailedPreconditionError("the replica holds no transitions");
   }
-  const absl::Status status = SetView(replica_->view());
-  return status.ok() ? RunUpdates(count) : status;
+  absl::Status status = SetView(replica_->view());
+  if (status.ok()) status = RunUpdates(count);
+  if (!status.ok()) return status;
+  status =
+      CudaStatus(cudaEventRecord(queue_.turn_done[turn_ % 2], queue_.stream), "recording an event");
+  ++turn_;
+  status.Update(CudaStatus(cudaEventSynchronize(queue_.turn_done[turn_ % 2]),
+                           "waiting for the updates before"));
+  return status;
+}
+
+// The copy on the GPU holds up the updates for a microsecond, the way to the host not at all.
+bool CudaSacEngine::TakeActor() {
+  const size_t bytes = networks_.actor_network.size * sizeof(float);
+  const auto update = [&](cudaError_t error) {
+    taken_status_.Update(CudaStatus(error, "taking the policy's parameters"));
+  };
+  taken_status_ = absl::OkStatus();
+  update(cudaStreamWaitEvent(queue_.stream, queue_.actor_taken));  // of the copy before
+  update(cudaMemcpyAsync(actor_copy_, networks_.actor.values, bytes, cudaMemcpyDeviceToDevice,
+                         queue_.stream));
+  update(cudaEventRecord(queue_.actor_ready, queue_.stream));
+  update(cudaStreamWaitEvent(queue_.side, queue_.actor_ready));
+  update(cudaMemcpyAsync(taken_actor_, actor_copy_, bytes, cudaMemcpyDeviceToHost, queue_.side));
+  update(cudaEventRecord(queue_.actor_taken, queue_.side));
+  return true;
+}
+
+absl::StatusOr<std::vector<float>> CudaSacEngine::TakenActor() const {
+  absl::Status status = taken_status_;
+  status.Update(
+      CudaStatus(cudaEventSynchronize(queue_.actor_taken), "waiting for the policy's parameters"));
+  if (!status.ok()) return status;
+  std::vector<float> flat(actor_places_.size());
+  for (size_t i = 0; i < flat.size(); ++i) flat[i] = taken_actor_[actor_places_[i]];
+  return flat;
 }
 
 absl::Status CudaSacEngine::Synchronize() const {

@@ -59,6 +59,14 @@ void Unpack(const PackedNetwork& network, int ensemble, const float* packed, flo
                    [&](int64_t to, int64_t from, int64_t) { flat[to] = packed[from]; });
 }
 
+std::vector<int32_t> PackedPlaces(const PackedNetwork& network, int ensemble) {
+  std::vector<int32_t> places(FlatSize(network, ensemble));
+  ForEachParameter(network, ensemble, [&](int64_t to, int64_t from, int64_t) {
+    places[to] = static_cast<int32_t>(from);
+  });
+  return places;
+}
+
 void Transpose(const PackedNetwork& network, int ensemble, const float* packed, float* transposed) {
   ForEachParameter(network, ensemble, [&](int64_t, int64_t from, int64_t to) {
     if (to >= 0) transposed[to] = packed[from];

@@ -60,6 +60,8 @@ PackedNetwork MakePackedNetwork(int inputs, const std::vector<int64_t>& hidden, 
 // FlatParameters.  Pack leaves padding as it is.
 void Pack(const PackedNetwork& network, int ensemble, const float* flat, float* packed);
 void Unpack(const PackedNetwork& network, int ensemble, const float* packed, float* flat);
+// Where each element of FlatParameters' vector is in the packed one: to unpack often.
+std::vector<int32_t> PackedPlaces(const PackedNetwork& network, int ensemble);
 // The transposed copies of a packed vector.
 void Transpose(const PackedNetwork& network, int ensemble, const float* packed, float* transposed);
 // Parameters in FlatParameters' vector.

@@ -82,11 +82,21 @@ class SacEngine {
   // The replica that UpdateFromReplica draws from; made at the first call, which names its shape.
   // It belongs to the engine.  RESOURCE_EXHAUSTED: no memory for it.
   virtual absl::StatusOr<ReplicaStore*> MakeReplica(const ReplicaShape& shape) = 0;
-  // `count` updates on transitions drawn uniformly from the replica's range.
+  // `count` updates on transitions drawn uniformly from the replica's range.  The work may still be
+  // under way on return, but not that of the call before.
   // FAILED_PRECONDITION: there is no replica, or its range is empty.
   virtual absl::Status UpdateFromReplica(int64_t count) = 0;
 
   virtual int64_t updates() const = 0;
+
+  // Begins to copy the policy's parameters as they are after the updates begun so far, and returns
+  // at once.  False: this engine has nothing to begin.
+  virtual bool TakeActor() { return false; }
+  // The last copy taken; waits for it, not for updates begun later.  REQUIRES: TakeActor() was
+  // true.
+  virtual absl::StatusOr<std::vector<float>> TakenActor() const {
+    return absl::UnimplementedError("nothing was taken");
+  }
 
   // The following wait for the updates that were begun.
   virtual absl::StatusOr<SacStatistics> Statistics() const = 0;

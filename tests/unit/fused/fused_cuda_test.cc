@@ -146,6 +146,25 @@ TEST_P(FusedCuda, AgreesAfterTenUpdatesFromAReplica) {
   ExpectNear(2e-2, 1e-3);
 }
 
+TEST_P(FusedCuda, TakesThePolicyAsItWasWhileUpdatesGoOn) {
+  const SacModel& model = test_case().model;
+  const auto replica = cuda_->MakeReplica({.capacity = 512,
+                                           .observation_size = model.observation_size,
+                                           .action_size = model.action_size});
+  ASSERT_TRUE(replica.ok()) << replica.status();
+  ASSERT_TRUE(random_.Fill(**replica).ok());
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(cuda_->UpdateFromReplica(20).ok());
+    const auto then = cuda_->ActorParameters();
+    ASSERT_TRUE(cuda_->TakeActor());
+    ASSERT_TRUE(cuda_->UpdateFromReplica(20).ok());
+    const auto taken = cuda_->TakenActor();
+    ASSERT_TRUE(taken.ok()) << taken.status();
+    EXPECT_EQ(*taken, *then);
+    EXPECT_NE(*taken, *cuda_->ActorParameters());
+  }
+}
+
 TEST_P(FusedCuda, GivesTheSameBitsEveryTime) {
   const SacModel& model = test_case().model;
   const auto start = cuda_->Save();
