@@ -6,6 +6,8 @@ namespace troupe {
 namespace {
 
 constexpr uint64_t kRowsInBlock = 64;
+// Rows are numbered below this.
+constexpr uint64_t kMaxRowNumber = uint64_t{1} << 56;
 // More are not accepted in one request.
 constexpr size_t kMaxPartialBlocks = 1 << 18;
 
@@ -37,7 +39,7 @@ absl::Status FollowPosition::AdvanceRun(const proto::FollowedRows& run) {
   const bool is_new = run.block() >= next_block_;
   const bool goes_on = known != partial_.end() && known->second.end_slot == first_slot;
   if (count == 0 || run.rows().size() % stride != 0 || first_slot + count > kRowsInBlock ||
-      (!is_new && !goes_on)) {
+      run.first_row() > kMaxRowNumber || run.block() > kMaxRowNumber || (!is_new && !goes_on)) {
     return absl::InternalError(absl::StrCat(
         run.rows().size(), " bytes for rows of ", stride, " from row ", run.first_row(),
         " of block ", run.block(),

@@ -38,7 +38,6 @@ class Replica final {
   uint64_t rows() const { return builder_->rows(); }
   uint64_t transitions() const { return builder_->size(); }
   FollowStats stats() const { return follower_->stats(); }
-  void Stop() { follower_->Stop(); }
 
  private:
   Replica(std::unique_ptr<FollowClient> follower, std::unique_ptr<ReplicaBuilder> builder)

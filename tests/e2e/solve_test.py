@@ -1,4 +1,5 @@
-"""PPO solves CartPole-v1 and Acrobot-v1 within their steps through the whole system."""
+"""PPO solves CartPole-v1 and Acrobot-v1, SAC Pendulum-v1 from a replica of its table, within their steps
+through the whole system."""
 
 import json
 import os
@@ -13,13 +14,15 @@ TIMEOUT = 600
 
 
 class Solve(unittest.TestCase):
-    def solve(self, config, env_steps, return_mean):
+    def solve(self, config, env_steps, return_mean, sets=()):
         with tempfile.TemporaryDirectory(prefix="troupe_solve_") as folder:
             run_dir = os.path.join(folder, "run")
             path = os.path.join(ROOT, "deploy", "configs", f"{config}.txtpb")
             done = subprocess.run(
                 [UP, "--no-build", "--build_dir", BUILD_DIR, "--no-prometheus", "--config", path,
-                 "--run_dir", run_dir], capture_output=True, text=True, timeout=TIMEOUT)
+                 "--run_dir", run_dir, f"--set=total_env_steps={env_steps}",
+                 "--set=evaluator.episodes=20", *[f"--set={word}" for word in sets]],
+                capture_output=True, text=True, timeout=TIMEOUT)
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
             with open(os.path.join(run_dir, "summary.json")) as file:
                 summary = json.load(file)
@@ -33,6 +36,9 @@ class Solve(unittest.TestCase):
 
     def test_cart_pole_in_100_000_steps(self):
         self.solve("ppo_cartpole", 100_000, 475)
+
+    def test_pendulum_in_8_000_steps_from_a_replica(self):
+        self.solve("sac_pendulum", 8_000, -200, ["learner.sampling=REPLICA"])
 
     def test_acrobot_in_200_000_steps(self):
         self.solve("ppo_acrobot", 200_000, -100)

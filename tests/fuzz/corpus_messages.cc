@@ -1,4 +1,5 @@
 // Seeds of the targets that read messages of proto/replay.proto and proto/weights.proto.
+#include <array>
 #include <initializer_list>
 #include <string>
 #include <utility>
@@ -8,6 +9,7 @@
 #include "proto/replay.pb.h"
 #include "proto/weights.pb.h"
 #include "tests/fuzz/corpus.h"
+#include "tests/unit/replica/made_up_rows.h"
 
 namespace troupe {
 namespace {
@@ -207,6 +209,29 @@ void AddSampleReplies(const Corpus& corpus) {
   corpus.Add("sample_replies", "too_large", WithLength(describe.SerializeAsString()));
 }
 
+// Two streams in turn, in blocks of their own; then the first again, as if it were another shard's.
+void AddFollowReplies(const Corpus& corpus) {
+  std::string input(2, '\0');
+  for (const auto& [block, stream, first_row, count] :
+       std::vector<std::array<uint64_t, 4>>{{1, 7, 0, 40},
+                                            {2, 8, 70, 20},
+                                            {1, 7, 40, 24},
+                                            {3, 7, 64, 30},
+                                            {2, 8, 90, 5},
+                                            {1, 7, 0, 10}}) {
+    proto::FollowReply reply;
+    proto::FollowedRows* run = reply.add_runs();
+    run->set_block(block);
+    run->set_stream(stream);
+    run->set_first_row(first_row);
+    run->set_rows(MadeUpRows(stream, first_row, count));
+    input += WithLength(reply.SerializeAsString());
+  }
+  corpus.Add("follow_replies", "two_streams", input);
+  input[0] = 4;
+  corpus.Add("follow_replies", "five_steps", input);
+}
+
 }  // namespace
 
 void AddMessages(const Corpus& corpus) {
@@ -217,6 +242,7 @@ void AddMessages(const Corpus& corpus) {
   AddAcks(corpus);
   AddSnapshotChunks(corpus);
   AddSampleReplies(corpus);
+  AddFollowReplies(corpus);
 }
 
 }  // namespace troupe

@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -32,7 +33,9 @@ class Bench:
         self._args = args
         self._folder = folder
         self._processes = []
-        self._port = 0
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
 
     def _start(self, program, *flags):
         command = [os.path.join(self._args.build_dir, "bin", program), "--log_level=warning",
@@ -58,25 +61,25 @@ class Bench:
                               f"--set=learner.sampling={sampling}")
         return process, os.path.join(run_dir, "learner.jsonl")
 
-    def fill(self):
-        port_file = os.path.join(self._folder, "port")
-        self._start("troupe-replay-server", "--listen=127.0.0.1:0", "--port_file", port_file,
-                    "--data_dir", os.path.join(self._folder, "shard"))
-        while not (os.path.exists(port_file) and os.path.getsize(port_file)):
+    def _await(self, path):
+        while not os.path.exists(path):
             time.sleep(0.05)
-        self._port = int(pathlib.Path(port_file).read_text(encoding="utf-8").split(":")[-1])
+            if any(process.poll() is not None for process in self._processes):
+                raise SystemExit("a process ended")
+
+    def fill(self):
+        self._start("troupe-replay-server", f"--listen=127.0.0.1:{self._port}", "--data_dir",
+                    os.path.join(self._folder, "shard"))
         learner, lines = self._learner("fill", "REMOTE")
         actor = self._start("troupe-actor")
-        while not os.path.exists(lines):  # the first updates: the shard has its rows
-            time.sleep(0.1)
+        self._await(lines)  # the first updates: the shard has its rows
         self._stop(actor)
         self._stop(learner)
 
     def rate(self, name, sampling):
         """Updates a second, without the first lines, in which the learner starts."""
         learner, path = self._learner(name, sampling)
-        while not os.path.exists(path):
-            time.sleep(0.05)
+        self._await(path)
         time.sleep(self._args.seconds)
         self._stop(learner)
         with open(path, encoding="utf-8") as file:

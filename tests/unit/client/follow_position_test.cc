@@ -75,7 +75,9 @@ TEST(FollowPosition, RepliesThatNoShardSendsAreErrors) {
                                                          {3, 60, 5 * kStride},  // beyond the block
                                                          {1, 11, kStride},      // a gap
                                                          {1, 9, kStride},       // again
-                                                         {2, 0, kStride},     // of a complete block
+                                                         {2, 0, kStride},  // of a complete block
+                                                         {3, ~uint64_t{0} - 63, kStride},
+                                                         {~uint64_t{0}, 0, kStride},
                                                          {0, 0, kStride}}) {  // of none
     FollowPosition position(64 * 100, kStride);
     ASSERT_TRUE(position.Advance(Reply({{1, 0, 10 * kStride}, {2, 0, 64 * kStride}})).ok());

@@ -201,6 +201,9 @@ INSTANTIATE_TEST_SUITE_P(
               {"learner.sampling=REPLICA", "tables.selector=PRIORITIZED"},
               "learner.sampling = REPLICA: selector = PRIORITIZED of table 'replay'; must be "
               "UNIFORM"},
+        Fault{"ReplicaOfSequences",
+              {"learner.sampling=REPLICA", "learner.sac.recurrence.kind=GRU"},
+              "must be n_step + 1: a replica holds transitions, not sequences"},
         Fault{"ReplicaOfAQueue",
               {"learner.sampling=REPLICA", "tables.rate_limiter.queue_length=10000",
                "tables.rate_limiter.samples_per_insert=0"},
