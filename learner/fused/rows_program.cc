@@ -10,7 +10,7 @@ constexpr int kFloatsOf16Bytes = 4;
 // Steps and jobs in the making, and places in shared memory.
 class Builder final {
  public:
-  explicit Builder(const DeviceNetworks& networks) : networks_(networks) {
+  explicit Builder(const DeviceNetworks& networks) {
     int widest = 0;
     for (const PackedNetwork* network : {&networks.actor_network, &networks.critic_network}) {
       for (int l = 0; l < network->num_hidden(); ++l) {
@@ -97,7 +97,6 @@ class Builder final {
   }
 
  private:
-  const DeviceNetworks& networks_;
   BuiltProgram built_;
 };
 
