@@ -16,7 +16,6 @@ __device__ void LoadInputs(const RowsArgs& args, const RowCluster& cluster) {
             ? Rounded<kExact>(args.action[b * args.action_size + element])
             : args.x[OutputPlace(b, i, args.input_width)];
   }
-  __syncthreads();
 }
 
 // The gradients of J_pi = mean(alpha log pi - Q) in both values.
@@ -81,10 +80,14 @@ __device__ void HeadGradients(const RowsArgs& args, const RowCluster& cluster) {
 template <bool kExact>
 __global__ void __launch_bounds__(kRowThreads, 1) ActorRows(const __grid_constant__ RowsArgs args) {
   const RowCluster cluster(args.cluster_size);
-  AwaitPreviousKernel();
-  Begin(args, cluster, 2);
+  // The kernel before this one writes nothing but parameters.
+  if (!args.overlaps) AwaitPreviousKernel();
+  LoadInputs<kExact>(args, cluster);
+  Begin(args, cluster);
+  if (args.overlaps) AwaitPreviousKernel();
+  LoadValueHeads(args, 2);
+  __syncthreads();
   RunProgram<kExact>(args, cluster, [&](Before before) {
-    if (before == Before::kGather) LoadInputs<kExact>(args, cluster);
     if (before == Before::kValues) Values<kExact>(args, cluster);
     if (before == Before::kHeadGradients) HeadGradients<kExact>(args, cluster);
   });

@@ -25,7 +25,7 @@ __device__ void DrawTransition(const RowsArgs& args, const RowCluster& cluster, 
 }
 
 template <bool kExact>
-__device__ void Gather(const RowsArgs& args, const RowCluster& cluster) {
+__device__ void Gather(const RowsArgs& args) {
   const RowsLayout& layout = args.layout;
   const int observation = args.observation_size, floats = observation + args.action_size;
   const int row = threadIdx.x / 32;
@@ -34,15 +34,42 @@ __device__ void Gather(const RowsArgs& args, const RowCluster& cluster) {
   const float* const next = args.view->rows + int64_t{transition.next_slot} * floats;
 #pragma unroll 2
   for (int i = threadIdx.x % 32; i < args.input_width; i += 32) {
-    const float here = i < floats ? Rounded<kExact>(s[i]) : 0;
     const int place = SharedPlace(row, i, layout.input_stride);
-    Shared(layout.s_a)[place] = here;
+    Shared(layout.s_a)[place] = i < floats ? Rounded<kExact>(s[i]) : 0;
     Shared(layout.next_s_a)[place] = i < observation ? Rounded<kExact>(next[i]) : 0;
-    if (cluster.Writes(row)) {
-      args.x[OutputPlace(cluster.first_row + row, i, args.input_width)] = here;
-    }
   }
-  __syncthreads();
+}
+
+// Writes down the critics' inputs, for the sums over rows.
+__device__ void KeepInputs(const RowsArgs& args, const RowCluster& cluster) {
+  const int row = threadIdx.x / 32;
+  if (!cluster.Writes(row)) return;
+#pragma unroll 2
+  for (int i = threadIdx.x % 32; i < args.input_width; i += 32) {
+    args.x[OutputPlace(cluster.first_row + row, i, args.input_width)] =
+        Shared(args.layout.s_a)[SharedPlace(row, i, args.layout.input_stride)];
+  }
+}
+
+// The noise of an element of an action, where log_prob will be.
+__device__ void DrawNoise(const RowsArgs& args, const RowCluster& cluster) {
+  const int size = args.action_size, all = args.batch_size * size;
+  const float* const noise = args.view->noise;
+  // Half of the threads for a', half for a.
+  const int j = threadIdx.x >= kRowThreads / 2 ? 1 : 0;
+#pragma unroll 1
+  for (int e = threadIdx.x % (kRowThreads / 2); e < kTileRows * size; e += kRowThreads / 2) {
+    const int element = cluster.first_row * size + e;
+    float z = 0;
+    if (element < all && noise != nullptr) {
+      z = noise[j * all + element];
+    } else if (element < all) {
+      z = DrawNormal(DrawWords(args.counters->seed, args.counters->updates,
+                               j == 0 ? Draw::kNextAction : Draw::kAction,
+                               static_cast<uint32_t>(element)));
+    }
+    Shared(args.layout.log_prob)[j * kTileRows * size + e] = z;
+  }
 }
 
 // One element of a' in s' (j = 0), or of a in s (j = 1).
@@ -50,21 +77,14 @@ template <bool kExact>
 __device__ void DrawElement(const RowsArgs& args, const RowCluster& cluster, int j, int row,
                             int i) {
   const RowsLayout& layout = args.layout;
-  const int size = args.action_size, b = cluster.first_row + row, element = b * size + i;
-  const float* const noise = args.view->noise;
-  float z = 0;
-  if (b < args.batch_size && noise != nullptr) {
-    z = noise[j * args.batch_size * size + element];
-  } else if (b < args.batch_size) {
-    z = DrawNormal(DrawWords(args.counters->seed, args.counters->updates,
-                             j == 0 ? Draw::kNextAction : Draw::kAction,
-                             static_cast<uint32_t>(element)));
-  }
+  const int size = args.action_size, element = (cluster.first_row + row) * size + i;
+  float& log_prob = Shared(layout.log_prob)[(j * kTileRows + row) * size + i];
+  const float z = log_prob;
   const float* const head = Shared(layout.head) + j * (kTileRows / 2) * layout.head_stride;
   const SquashedElement drawn = SquashElement(head[SharedPlace(row, i, layout.head_stride)],
                                               head[SharedPlace(row, size + i, layout.head_stride)],
                                               z, args.log_std_min, args.log_std_max);
-  Shared(layout.log_prob)[(j * kTileRows + row) * size + i] = drawn.log_prob;
+  log_prob = drawn.log_prob;
   if (j == 0) {
     Shared(layout.next_s_a)[SharedPlace(row, args.observation_size + i, layout.input_stride)] =
         Rounded<kExact>(drawn.action);
@@ -142,11 +162,17 @@ template <bool kExact>
 __global__ void __launch_bounds__(kRowThreads, 1)
     CriticRows(const __grid_constant__ RowsArgs args) {
   const RowCluster cluster(args.cluster_size);
-  AwaitPreviousKernel();
+  // The kernel before this one writes none of what these read.
+  if (!args.overlaps) AwaitPreviousKernel();
   if (threadIdx.x < kTileRows) DrawTransition(args, cluster, threadIdx.x);
-  Begin(args, cluster, 4);
+  LoadValueHeads(args, 4);
+  Begin(args, cluster);
+  __syncthreads();
+  Gather<kExact>(args);
+  DrawNoise(args, cluster);
+  if (args.overlaps) AwaitPreviousKernel();
   RunProgram<kExact>(args, cluster, [&](Before before) {
-    if (before == Before::kGather) Gather<kExact>(args, cluster);
+    if (before == Before::kGather) KeepInputs(args, cluster);
     if (before == Before::kDrawActions) DrawActions<kExact>(args, cluster);
     if (before == Before::kTemporalDifference) TemporalDifference<kExact>(args, cluster);
   });

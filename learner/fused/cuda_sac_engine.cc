@@ -98,6 +98,10 @@ class CudaSacEngine final : public SacEngine {
   absl::Status Load(const SacState& state) override;
 
  private:
+  // Only if the kernels take turns always alike: each knows what the one before it writes.
+  bool overlaps() const {
+    return options_.overlap && device_major_ >= 9 && model_.actor_update_interval == 1;
+  }
   void FillSizes();
   DeviceVector AllocateVector(int64_t size, int64_t transposed_size);
   void AllocateNetworks();
@@ -197,6 +201,7 @@ void CudaSacEngine::FillSizes() {
   rows_.backup_entropy = model_.backup_entropy;
   rows_.mean_critic = model_.actor_uses_mean_critic;
   rows_.automatic_temperature = model_.automatic_temperature;
+  rows_.overlaps = overlaps();
 }
 
 DeviceVector CudaSacEngine::AllocateVector(int64_t size, int64_t transposed_size) {
@@ -361,12 +366,13 @@ void CudaSacEngine::FillDescendArgs() {
     args->alpha_learning_rate = model_.alpha_learning_rate;
     args->target_entropy = model_.target_entropy;
     args->automatic_temperature = model_.automatic_temperature;
+    args->overlaps = overlaps();
     args->has_entropy = model_.has_entropy;
   }
 }
 
 absl::Status CudaSacEngine::LaunchUpdate(bool with_actor) {
-  const LaunchOptions options{options_.exact, options_.overlap};
+  const LaunchOptions options{options_.exact, overlaps()};
   absl::Status status =
       CudaStatus(LaunchCriticRows(critic_rows_, options, queue_.stream), "CriticRows");
   status.Update(

@@ -17,7 +17,7 @@ struct CudaOptions {
   // Thread blocks that share the sum over the rows: 1, 2, 4 or 8; 0: chosen by the batch size.
   int parts = 0;
   // A kernel may begin before the one before it has ended.
-  bool overlap = false;
+  bool overlap = true;
   int updates_per_graph = 8;
 };
 

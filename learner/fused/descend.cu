@@ -202,6 +202,7 @@ __device__ void DescendTile(const DescendArgs& args, const DescendJob& job, Part
   const int k = is_mine ? k0 + 2 * g : job.layer.k;
   const int n = n0 + 16 * (warp / 4) + 4 * t + warp % 4;
   TwoWeights low(job, k, n), high(job, k + 16, n);
+  if (args.overlaps) AwaitPreviousKernel();
   const int64_t steps = *args.steps;
   SumOverRows<kExact>(args, job, part, k0, n0, partial);
   const AdamSizes sizes = AdamSizesOf(args.learning_rate, steps);
@@ -294,11 +295,13 @@ __device__ void SummarizeActor(const DescendArgs& args, float* scratch) {
 }
 
 template <bool kExact, bool kCritics>
-__global__ void __launch_bounds__(kDescendThreads)
+__global__ void __launch_bounds__(kDescendThreads, 2)
     Descend(const __grid_constant__ DescendArgs args) {
   __shared__ PartialSums partial;
-  AwaitPreviousKernel();
-  if (static_cast<int>(blockIdx.x) < args.num_tiles * args.parts) {
+  // The kernel before this one does not touch the parameters that descend here.
+  const bool has_tile = static_cast<int>(blockIdx.x) < args.num_tiles * args.parts;
+  if (!args.overlaps || !has_tile) AwaitPreviousKernel();
+  if (has_tile) {
     DescendTile<kExact>(args, JobOfBlock(args), partial);
   } else if (static_cast<int>(blockIdx.x) > args.num_tiles * args.parts) {
     return;  // there are whole clusters only

@@ -75,7 +75,7 @@ struct ArrivalBarrier {
       asm volatile(
           "{\n"
           ".reg .pred p;\n"
-          "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], 0;\n"
+          "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], 0;\n"
           "selp.u32 %0, 1, 0, p;\n"
           "}\n"
           : "=r"(done)
@@ -147,14 +147,15 @@ class StepProducts {
         if (job.bias != nullptr) bias[j] = *Global<float2>(job.bias + column + j * kBlockN);
         if (job.mask != nullptr) mask[j] = *Global<float4>(job.mask + place + j * 2 * kBlockN);
       }
-      float sums[2][4] = {{bias[0].x, bias[0].y, bias[0].x, bias[0].y},
-                          {bias[1].x, bias[1].y, bias[1].x, bias[1].y}};
+      float sums[2][4] = {};
       Multiply(Shared(job.input) + g * job.input_stride + 8 * t, sums);
       const int shared_place = g * job.output_stride + 2 * (column - job.output_shift);
 #pragma unroll
       for (int j = 0; j < 2; ++j) {
         Finish(job, shared_place + j * 2 * kBlockN, column + j * kBlockN, place + j * 2 * kBlockN,
-               mask[j], make_float4(sums[j][0], sums[j][1], sums[j][2], sums[j][3]));
+               mask[j],
+               make_float4(sums[j][0] + bias[j].x, sums[j][1] + bias[j].y, sums[j][2] + bias[j].x,
+                           sums[j][3] + bias[j].y));
       }
     }
   }
@@ -283,8 +284,8 @@ __device__ inline float SumOverWarp(float x) {
 // Where the first output's weights of a packed layer lie.
 __device__ inline int FirstOutputIndex(int k) { return k / kBlockK * kBlockFloats + k % kBlockK; }
 
-// Copies the program and the value functions' last weights into shared memory.
-__device__ inline void LoadProgram(const RowsArgs& args, int num_values) {
+// Copies the program into shared memory.
+__device__ inline void LoadProgram(const RowsArgs& args) {
   const auto copy = [](const void* from, int to, int bytes) {
 #pragma unroll 1
     for (int i = threadIdx.x; i < bytes / 16; i += kRowThreads) {
@@ -293,6 +294,10 @@ __device__ inline void LoadProgram(const RowsArgs& args, int num_values) {
   };
   copy(args.program->steps, args.layout.steps, args.num_steps * sizeof(RowsStep));
   copy(args.program->jobs, args.layout.jobs, args.num_jobs * sizeof(ProductJob));
+}
+
+// Copies the last weights of the value functions.
+__device__ inline void LoadValueHeads(const RowsArgs& args, int num_values) {
   const int width = args.layout.value_width;
 #pragma unroll 1
   for (int i = 0; i < num_values; ++i) {
@@ -353,9 +358,9 @@ __device__ inline void GradientsOfLastHidden(const RowsArgs& args, const RowClus
   }
 }
 
-// What every kernel over rows begins with.
-__device__ inline void Begin(const RowsArgs& args, const RowCluster& cluster, int num_values) {
-  LoadProgram(args, num_values);
+// What every kernel over rows begins with.  Everybody's memory is ready for the others after it.
+__device__ inline void Begin(const RowsArgs& args, const RowCluster& cluster) {
+  LoadProgram(args);
   if (cluster.size > 1) {
     ArrivalBarrier* const barriers =
         reinterpret_cast<ArrivalBarrier*>(Shared(args.layout.barriers));
@@ -365,7 +370,6 @@ __device__ inline void Begin(const RowsArgs& args, const RowCluster& cluster, in
     }
     cluster.AwaitAll();
   }
-  __syncthreads();
 }
 
 // Runs the program; prepare(Before) does what is due before a step.

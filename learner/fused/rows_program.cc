@@ -261,7 +261,7 @@ class ActorRowsBuilder final {
 
   void AddCriticLayer(int l) {
     const PackedNetwork& network = networks_.critic_network;
-    builder_.BeginStep(l == 0 ? Before::kGather : Before::kNothing, /*everywhere=*/true);
+    builder_.BeginStep(Before::kNothing, /*everywhere=*/true);
     for (int e = 0; e < 2; ++e) {
       ProductJob job =
           Builder::Forward(network.layers[l], networks_.critics.values + e * network.size);

@@ -107,7 +107,7 @@ struct alignas(16) ProductJob {
 // What is done before a step's products, once all earlier ones are there.
 enum class Before : int {
   kNothing,
-  kGather,              // loads the inputs
+  kGather,              // writes down the inputs
   kDrawActions,         // from the policy's head; also the critics' values
   kTemporalDifference,  // y, and from it the gradients of the critics' last hidden layers
   kValues,              // of the policy's actions, and the gradients of the same layers
@@ -160,6 +160,7 @@ struct RowsArgs {
   HiddenUnit critic_unit;
   float log_std_min, log_std_max;
   bool has_entropy, backup_entropy, mean_critic, automatic_temperature;
+  bool overlaps;  // with the kernel before it, which is that of LaunchUpdate's order
 
   const TransitionView* view;
   SacCounters* counters;
@@ -202,6 +203,7 @@ struct DescendArgs {
   const int64_t* steps;  // of Adam, this one included
 
   // What one more block sums up.
+  bool overlaps;  // with the kernel before it
   int batch_size;
   SacCounters* counters;
   DeviceStatistics* statistics;

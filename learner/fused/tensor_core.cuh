@@ -61,8 +61,9 @@ __device__ inline void Multiply(const Factor<kExact> (&a)[4], const Factor<kExac
 // log2 of a power of two.
 __device__ inline int Log2(int power) { return __ffs(power) - 1; }
 
-// A kernel that was launched to overlap with the one before it must not read what that one writes
-// before this, and lets the next one begin after it.
+// A kernel may begin while the one before it runs (LaunchOptions::overlap).  Before this it must
+// not read what that one writes, nor write at all to the GPU's memory; what older kernels wrote is
+// there. The next kernel may begin after it.
 __device__ inline void AwaitPreviousKernel() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");

@@ -1,7 +1,7 @@
 // SAC updates per second of the fused engines, drawing from a replica of a million rows included,
 // as lines of bench.jsonl.
 //   fused_bench [--device cuda|cpu] [--obs 17] [--act 6] [--batches 256,1024] [--seconds 2]
-//               [--exact] [--cluster 0] [--parts 0] [--overlap] [--graph 8] [--capacity 1000000]
+//               [--exact] [--cluster 0] [--parts 0] [--nooverlap] [--graph 8] [--capacity 1000000]
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -27,7 +27,7 @@ ABSL_FLAG(double, seconds, 2, "how long to measure, after a tenth of it to warm 
 ABSL_FLAG(bool, exact, false, "products as good as float32's");
 ABSL_FLAG(int, cluster, 0, "thread blocks that share 16 rows; 0: chosen");
 ABSL_FLAG(int, parts, 0, "thread blocks that share the sum over the rows; 0: chosen");
-ABSL_FLAG(bool, overlap, false, "kernels may begin before their predecessors have ended");
+ABSL_FLAG(bool, overlap, true, "kernels may begin before their predecessors have ended");
 ABSL_FLAG(int, graph, 8, "updates in a graph");
 ABSL_FLAG(int, capacity, 1000000, "rows of the replica");
 

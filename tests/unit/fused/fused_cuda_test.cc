@@ -59,7 +59,7 @@ std::vector<CudaCase> AllCases() {
     cases.push_back(
         {"PartsOf" + std::to_string(size), ModelOf(17, 6, {256, 256}, 500), {.parts = size}});
   }
-  cases.push_back({"Overlapping", ModelOf(17, 6, {256, 256}, 256), {.overlap = true}});
+  cases.push_back({"OneAfterTheOther", ModelOf(17, 6, {256, 256}, 256), {.overlap = false}});
   SacModel model = ModelOf(17, 6, {64, 64}, 64);
   model.actor_unit = HiddenUnit::kTanh;
   model.critic_unit = HiddenUnit::kElu;
