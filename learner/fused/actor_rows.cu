@@ -53,7 +53,6 @@ __device__ void HeadGradients(const RowsArgs& args, const RowCluster& cluster) {
   const float log_prob_gradient =
       (args.has_entropy ? expf(*args.log_alpha) : 0) / static_cast<float>(args.batch_size);
   const float* const slopes = Shared(layout.action_gradient);
-  const int of_second = kTileRows / 2 * layout.action_stride;
   float* const gradients = Shared(layout.head_gradient);
   const auto place = [&](int i) { return SharedPlace(row, i, layout.head_gradient_stride); };
 #pragma unroll 1
@@ -65,7 +64,8 @@ __device__ void HeadGradients(const RowsArgs& args, const RowCluster& cluster) {
         SharedPlace(row, args.observation_size % kTileColumns + i, layout.action_stride);
     const HeadGradient gradient =
         SquashGradient(args.action[element], args.spread[element], args.is_free[element],
-                       slopes[slope] + slopes[of_second + slope], log_prob_gradient);
+                       SumOfParts(slopes + slope, 2 * layout.action_parts, layout.action_stride),
+                       log_prob_gradient);
     gradients[place(i)] = Rounded<kExact>(gradient.mean);
     gradients[place(size + i)] = Rounded<kExact>(gradient.log_std);
   }

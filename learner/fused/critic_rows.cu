@@ -80,10 +80,12 @@ __device__ void DrawElement(const RowsArgs& args, const RowCluster& cluster, int
   const int size = args.action_size, element = (cluster.first_row + row) * size + i;
   float& log_prob = Shared(layout.log_prob)[(j * kTileRows + row) * size + i];
   const float z = log_prob;
-  const float* const head = Shared(layout.head) + j * (kTileRows / 2) * layout.head_stride;
-  const SquashedElement drawn = SquashElement(head[SharedPlace(row, i, layout.head_stride)],
-                                              head[SharedPlace(row, size + i, layout.head_stride)],
-                                              z, args.log_std_min, args.log_std_max);
+  const int stride = layout.head_stride, parts = layout.head_parts;
+  const float* const head = Shared(layout.head) + j * parts * (kTileRows / 2) * stride;
+  const SquashedElement drawn =
+      SquashElement(SumOfParts(head + SharedPlace(row, i, stride), parts, stride),
+                    SumOfParts(head + SharedPlace(row, size + i, stride), parts, stride), z,
+                    args.log_std_min, args.log_std_max);
   log_prob = drawn.log_prob;
   if (j == 0) {
     Shared(layout.next_s_a)[SharedPlace(row, args.observation_size + i, layout.input_stride)] =

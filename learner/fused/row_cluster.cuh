@@ -92,8 +92,9 @@ __device__ inline void StoreEverywhere(const RowCluster& cluster, float* place, 
 #if __CUDA_ARCH__ >= 900
   if (cluster.size > 1) {
     const uint32_t here = SharedAddress(place), counter = SharedAddress(&barrier.state);
-#pragma unroll 2
-    for (int r = 0; r < cluster.size; ++r) {
+#pragma unroll
+    for (int r = 0; r < kMaxClusterSize; ++r) {
+      if (r >= cluster.size) break;
       uint32_t there, counter_there;
       asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(here), "r"(r));
       asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(counter_there) : "r"(counter), "r"(r));
@@ -182,9 +183,9 @@ class StepProducts {
     const ProductJob& job = jobs_[job_];
     tile_ += job.first_tile + (job.is_shared != 0 ? cluster_.rank * job.tiles : 0);
     left_ = job.blocks / kChunk;
-    next_second_ = job.blocks * 32;
-    next_ =
-        reinterpret_cast<const float4*>(job.weights) + 2 * tile_ * next_second_ + threadIdx.x % 32;
+    next_second_ = job.row_blocks * 32;
+    next_ = reinterpret_cast<const float4*>(job.weights) + 2 * tile_ * next_second_ +
+            job.first_block * 32 + threadIdx.x % 32;
   }
 
   __device__ void NextChunk() {
@@ -279,6 +280,13 @@ __device__ inline float SumOverWarp(float x) {
     x += __shfl_xor_sync(0xffffffff, x, distance);
   }
   return x;
+}
+
+// The sum of what `parts` arrays of rows, one after another, have at the same place.
+__device__ inline float SumOfParts(const float* place, int parts, int stride) {
+  float sum = 0;
+  for (int p = 0; p < parts; ++p) sum += place[p * (kTileRows / 2) * stride];
+  return sum;
 }
 
 // Where the first output's weights of a packed layer lie.

@@ -43,13 +43,28 @@ class Builder final {
   }
   void AddJob(const ProductJob& job) { built_.program.jobs[built_.num_jobs++] = job; }
 
+  // A product of few outputs, as sums over parts of its inputs that many warps make; part p of it
+  // goes to the arrays of rows from `output` on.
+  void AddParts(const ProductJob& job, int parts, int output, int output_stride) {
+    for (int p = 0; p < parts; ++p) {
+      ProductJob part = job;
+      part.blocks = job.blocks / parts;
+      part.first_block = p * part.blocks;
+      part.input += 2 * kBlockK * part.first_block;
+      if (p > 0) part.bias = nullptr;
+      part.output = output + p * SizeOf(output_stride);
+      part.output_stride = output_stride;
+      AddJob(part);
+    }
+  }
+
   // From a layer's inputs to its outputs.
   static ProductJob Forward(const PackedLayer& layer, const float* values) {
     ProductJob job;
     job.weights = values + layer.weights;
     job.bias = values + layer.bias;
     job.width = layer.padded_n;
-    job.blocks = layer.padded_k / kBlockK;
+    job.blocks = job.row_blocks = layer.padded_k / kBlockK;
     job.tiles = layer.padded_n / kTileColumns;
     return job;
   }
@@ -58,7 +73,7 @@ class Builder final {
     ProductJob job;
     job.weights = transposed + layer.transposed;
     job.width = layer.padded_k;
-    job.blocks = layer.transposed_n / kBlockK;
+    job.blocks = job.row_blocks = layer.transposed_n / kBlockK;
     job.tiles = layer.padded_k / kTileColumns;
     return job;
   }
@@ -100,6 +115,12 @@ class Builder final {
   BuiltProgram built_;
 };
 
+// Into how many parts the sums over `width` inputs may be cut.
+int PartsOf(int width) {
+  const int chunks = width / kPadding;
+  return chunks % 4 == 0 ? 4 : chunks % 2 == 0 ? 2 : 1;
+}
+
 // Of critic e's array of rows.
 float* OfCritic(float* rows, int e, int padded_batch, int width) {
   return rows + int64_t{e} * padded_batch * width;
@@ -118,7 +139,8 @@ class CriticRowsBuilder final {
     layout.next_s_a = builder_.TakeRows(1, layout.input_stride);
     hidden_ = builder_.TakeRows(2 * kBranches, layout.hidden_stride);
     layout.head_stride = SharedStride(networks.actor_network.head().padded_n);
-    layout.head = builder_.TakeRows(2, layout.head_stride);
+    layout.head_parts = PartsOf(networks.actor_network.head().padded_k);
+    layout.head = builder_.TakeRows(2 * layout.head_parts, layout.head_stride);
     layout.log_prob = builder_.Take(2 * kTileRows * action_size);
     layout.transitions = builder_.Take(kTileRows * kFloatsOf16Bytes);
     layout.last_hidden = Hidden(num_hidden_ - 1, 2);
@@ -180,9 +202,9 @@ class CriticRowsBuilder final {
     for (int j = 0; j < 2; ++j) {
       ProductJob job = Builder::Forward(networks_.actor_network.head(), networks_.actor.values);
       builder_.FromHidden(Hidden(num_hidden_ - 1, j), job);
-      job.output = layout.head + j * Builder::SizeOf(layout.head_stride);
-      job.output_stride = layout.head_stride;
-      builder_.AddJob(job);
+      const int parts = layout.head_parts;
+      builder_.AddParts(job, parts, layout.head + j * parts * Builder::SizeOf(layout.head_stride),
+                        layout.head_stride);
     }
   }
 
@@ -234,7 +256,8 @@ class ActorRowsBuilder final {
     RowsLayout& layout = builder_.layout();
     ring_ = builder_.TakeRows(2 * kRing, layout.hidden_stride);
     layout.action_stride = SharedStride((last_tile_ - first_tile_ + 1) * kTileColumns);
-    layout.action_gradient = builder_.TakeRows(2, layout.action_stride);
+    layout.action_parts = PartsOf(networks.critic_network.layers[0].transposed_n);
+    layout.action_gradient = builder_.TakeRows(2 * layout.action_parts, layout.action_stride);
     layout.head_gradient_width = networks.actor_network.head().transposed_n;
     layout.head_gradient_stride = SharedStride(layout.head_gradient_width);
     layout.head_gradient = builder_.TakeRows(1, layout.head_gradient_stride);
@@ -305,10 +328,11 @@ class ActorRowsBuilder final {
       job.first_tile = first_tile_;
       job.tiles = last_tile_ - first_tile_ + 1;
       builder_.FromHidden(Ring(place, e), job);
-      job.output = layout.action_gradient + e * Builder::SizeOf(layout.action_stride);
-      job.output_stride = layout.action_stride;
       job.output_shift = first_tile_ * kTileColumns;
-      builder_.AddJob(job);
+      const int parts = layout.action_parts;
+      builder_.AddParts(job, parts,
+                        layout.action_gradient + e * parts * Builder::SizeOf(layout.action_stride),
+                        layout.action_stride);
     }
   }
 

@@ -22,6 +22,7 @@ namespace troupe {
 // All sums are in a fixed order, so that the same numbers come out every time.
 
 inline constexpr int kTileRows = 16;
+inline constexpr int kMaxClusterSize = 4;
 
 // Rows in memory.  16 of them lie together, row g beside row g + 8, so that 16 bytes are an operand
 // of a tensor-core product: in shared memory a number is followed by that of the same column eight
@@ -94,7 +95,9 @@ struct alignas(16) ProductJob {
   float* kept =
       nullptr;  // likewise, gets the results, of kMultiplyBySlope in the order of gradients
   int width = 0;
-  int blocks = 0;                 // of kBlockK inputs
+  int blocks = 0;       // of kBlockK inputs
+  int first_block = 0;  // of the layer's, of which there are `row_blocks`
+  int row_blocks = 0;
   int first_tile = 0, tiles = 0;  // of each thread block
   int is_shared = 0;  // 1: the cluster's blocks take so many after each other; 0: all do the same
   int input = 0, input_stride = 0;     // floats, from the beginning of shared memory
@@ -128,16 +131,16 @@ inline constexpr int kMaxSteps = 2 * kLayersOfBoth, kMaxJobs = 4 * kLayersOfBoth
 
 // Where things are in shared memory, in floats from its beginning; -1: nowhere.
 struct RowsLayout {
-  int steps = 0, jobs = 0;                      // copies of the program
-  int barriers = 0;                             // [steps] of 8 bytes
-  int s_a = 0, next_s_a = 0, input_stride = 0;  // rows of inputs
-  int head = 0, head_stride = 0;                // two of rows: of the policy, in s' and in s
-  int value_head = 0, value_width = 0;          // last weights of value functions, up to [4, width]
-  int values = 0;                               // of these, [4, kTileRows]
-  int value_gradient = 0;                       // [2, kTileRows]
-  int log_prob = 0;                             // [2, kTileRows, action_size]
-  int last_hidden = 0, last_gradient = 0, hidden_stride = 0;  // of both critics
-  int action_gradient = 0, action_stride = 0;                 // of both critics
+  int steps = 0, jobs = 0;                        // copies of the program
+  int barriers = 0;                               // [steps] of 8 bytes
+  int s_a = 0, next_s_a = 0, input_stride = 0;    // rows of inputs
+  int head = 0, head_parts = 1, head_stride = 0;  // two of rows: of the policy, in s' and in s
+  int value_head = 0, value_width = 0;  // last weights of value functions, up to [4, width]
+  int values = 0;                       // of these, [4, kTileRows]
+  int value_gradient = 0;               // [2, kTileRows]
+  int log_prob = 0;                     // [2, kTileRows, action_size]
+  int last_hidden = 0, last_gradient = 0, hidden_stride = 0;     // of both critics
+  int action_gradient = 0, action_parts = 1, action_stride = 0;  // of both critics
   int head_gradient = 0, head_gradient_width = 0, head_gradient_stride = 0;
   int target_hidden = 0;  // last hidden layers of both targets
   int transitions = 0;    // [kTileRows]
