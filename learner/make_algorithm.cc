@@ -7,7 +7,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "learner/fused/cpu_sac_engine.h"
+#include "learner/fused/cpu/cpu_sac_engine.h"
 #include "learner/fused/cuda_sac_engine.h"
 #include "learner/fused_sac.h"
 #include "learner/ppo.h"
@@ -29,29 +29,50 @@ absl::StatusOr<std::unique_ptr<SacEngine>> MakeSacEngine(const proto::Learner& l
       model, {.device = index, .exact = learner.matrix_precision() == proto::FULL_FLOAT32});
 }
 
+// Logs which engine it is; `fused`: OK, or why it is not the fused one.  INVALID_ARGUMENT: the
+// configuration demands that one.
+absl::Status LogEngine(const proto::Learner& learner, const absl::Status& fused) {
+  if (fused.ok()) {
+    spdlog::info("engine: fused, on {}", learner.device());
+    return absl::OkStatus();
+  }
+  if (!absl::IsUnimplemented(fused)) return fused;
+  if (learner.engine() == proto::FUSED) {
+    return absl::InvalidArgumentError(absl::StrCat("learner.engine FUSED: ", fused.message()));
+  }
+  spdlog::info("engine: reference, on {}: {}", learner.device(), std::string(fused.message()));
+  return absl::OkStatus();
+}
+
 // The fused engine, if that is wanted and computes this; null: the reference is to be used.
-absl::StatusOr<std::unique_ptr<Algorithm>> MakeFused(const proto::Config& config,
-                                                     const torch::Device& device,
-                                                     const Layout& layout) {
+absl::StatusOr<std::unique_ptr<Algorithm>> MakeFusedSac(const proto::Config& config,
+                                                        const torch::Device& device,
+                                                        const Layout& layout) {
   const proto::Learner& learner = config.learner();
   if (learner.engine() == proto::REFERENCE) return nullptr;
-  absl::Status status = absl::UnimplementedError("there is no fused PPO");
-  if (!learner.has_ppo()) {
-    absl::StatusOr<std::unique_ptr<FusedSac>> sac = FusedSac::Create(
-        {.config = learner.sac(), .seed = config.seed()}, layout,
-        [&](const SacModel& model) { return MakeSacEngine(learner, device, model); });
-    if (sac.ok()) {
-      spdlog::info("engine: fused, on {}", learner.device());
-      return std::unique_ptr<Algorithm>(*std::move(sac));
-    }
-    status = sac.status();
+  absl::StatusOr<std::unique_ptr<FusedSac>> sac = FusedSac::Create(
+      {.config = learner.sac(), .seed = config.seed()}, layout,
+      [&](const SacModel& model) { return MakeSacEngine(learner, device, model); });
+  if (absl::Status status = LogEngine(learner, sac.status()); !status.ok()) return status;
+  if (!sac.ok()) return nullptr;
+  return std::unique_ptr<Algorithm>(*std::move(sac));
+}
+
+absl::StatusOr<std::unique_ptr<Algorithm>> MakePpo(const proto::Config& config,
+                                                   const torch::Device& device,
+                                                   const Layout& layout) {
+  const proto::Learner& learner = config.learner();
+  absl::StatusOr<std::unique_ptr<Ppo>> ppo = Ppo::Create({.config = learner.ppo(),
+                                                          .total_env_steps = config.total_env_steps(),
+                                                          .seed = config.seed(),
+                                                          .device = device,
+                                                          .fused = learner.engine() != proto::REFERENCE},
+                                                         layout);
+  if (!ppo.ok()) return ppo.status();
+  if (learner.engine() != proto::REFERENCE) {
+    if (absl::Status status = LogEngine(learner, (*ppo)->fused()); !status.ok()) return status;
   }
-  if (!absl::IsUnimplemented(status)) return status;
-  if (learner.engine() == proto::FUSED) {
-    return absl::InvalidArgumentError(absl::StrCat("learner.engine FUSED: ", status.message()));
-  }
-  spdlog::info("engine: reference, on {}: {}", learner.device(), std::string(status.message()));
-  return nullptr;
+  return std::unique_ptr<Algorithm>(*std::move(ppo));
 }
 
 }  // namespace
@@ -63,8 +84,10 @@ absl::StatusOr<std::unique_ptr<Algorithm>> MakeAlgorithm(const proto::Config& co
     const torch::Device device(learner.device());
     at::set_num_threads(learner.num_threads());
     at::globalContext().setFlushDenormal(true);
-    absl::StatusOr<std::unique_ptr<Algorithm>> fused = MakeFused(config, device, layout);
-    if (!fused.ok() || *fused != nullptr) return fused;
+    if (!learner.has_ppo()) {
+      absl::StatusOr<std::unique_ptr<Algorithm>> fused = MakeFusedSac(config, device, layout);
+      if (!fused.ok() || *fused != nullptr) return fused;
+    }
     const int cuda_devices =
         torch::cuda::is_available() ? static_cast<int>(torch::cuda::device_count()) : 0;
     if (device.is_cuda() && std::max<int>(device.index(), 0) >= cuda_devices) {
@@ -72,16 +95,7 @@ absl::StatusOr<std::unique_ptr<Algorithm>> MakeAlgorithm(const proto::Config& co
                                                      "': LibTorch sees ", cuda_devices,
                                                      " CUDA devices"));
     }
-    if (learner.has_ppo()) {
-      absl::StatusOr<std::unique_ptr<Ppo>> ppo =
-          Ppo::Create({.config = learner.ppo(),
-                       .total_env_steps = config.total_env_steps(),
-                       .seed = config.seed(),
-                       .device = device},
-                      layout);
-      if (!ppo.ok()) return ppo.status();
-      return std::unique_ptr<Algorithm>(*std::move(ppo));
-    }
+    if (learner.has_ppo()) return MakePpo(config, device, layout);
     absl::StatusOr<std::unique_ptr<Sac>> sac =
         Sac::Create({.config = learner.sac(),
                      .seed = config.seed(),

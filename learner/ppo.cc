@@ -101,7 +101,10 @@ Ppo::Ppo(const Options& options, UnrollReader reader, PolicyMetadata policy, int
       shuffle_(MakeGenerator(torch::kCPU, options.seed)),
       kl_coefficient_(config_.kl_coefficient()),
       learning_rate_(config_.learning_rate()) {
-  if (options.fused && closed_gradient_) fused_ = FusedPpo::Make(config_, policy_);
+  fused_status_ = options.fused && device_.is_cpu()
+                      ? FusedPpo::Covers(config_, policy_)
+                      : absl::UnimplementedError("the fused engine of PPO is for the CPU alone");
+  if (fused_status_.ok()) fused_ = std::make_unique<FusedPpo>(config_, policy_);
   actor_.parameters().Initialize(options.seed);
   critic_.parameters().Initialize(options.seed + 1);
   if (!reader_.discrete()) actor_.parameters().frozen().back().fill_(config_.initial_log_std());

@@ -63,7 +63,8 @@ class Ppo final : public Algorithm {
   PpoCritic& critic() { return critic_; }
   double kl_coefficient() const { return kl_coefficient_; }
   double learning_rate() const { return learning_rate_; }
-  bool is_fused() const { return fused_ != nullptr; }
+  // OK if the steps are fused, else why not.
+  const absl::Status& fused() const { return fused_status_; }
 
  private:
   // What one minibatch says of the policy's distance from the one that drew its actions.
@@ -97,6 +98,7 @@ class Ppo final : public Algorithm {
   const torch::Device device_;
   const bool exact_kl_;
   const bool closed_gradient_;
+  absl::Status fused_status_;
   std::unique_ptr<FusedPpo> fused_;  // nullptr: none
   PpoActor actor_;
   PpoCritic critic_;

@@ -1,6 +1,6 @@
 #include "learner/ppo_fused.h"
 
-#include "absl/memory/memory.h"
+#include "absl/strings/str_cat.h"
 #include "common/recurrence.h"
 #include "learner/fused/flat_network.h"
 #include "learner/ppo_networks.h"
@@ -9,8 +9,6 @@ namespace troupe {
 namespace {
 
 using torch::Tensor;
-
-bool IsPlain(const proto::Mlp& network) { return !network.layer_norm() && network.dropout() == 0; }
 
 cpu::Unit UnitOf(const proto::Mlp& network) {
   switch (network.activation()) {
@@ -37,17 +35,25 @@ cpu::DescendedFloats FloatsOf(const FlatParameters& parameters, const Adam& adam
 
 }  // namespace
 
-std::unique_ptr<FusedPpo> FusedPpo::Make(const proto::Ppo& config, const PolicyMetadata& policy) {
-  const proto::Mlp& actor = policy.network;
-  const proto::Mlp critic = PpoNetwork(config.critic());
-  if (!HasClosedGradient(config) || HasMemory(policy.recurrence) || !IsPlain(actor) ||
-      !IsPlain(critic)) {
-    return nullptr;
+absl::Status FusedPpo::Covers(const proto::Ppo& config, const PolicyMetadata& policy) {
+  const auto refuse = [](absl::string_view what) {
+    return absl::UnimplementedError(absl::StrCat("the fused engine of PPO does not compute ", what));
+  };
+  if (policy.distribution != Distribution::kGaussian) return refuse("discrete actions");
+  if (!HasClosedGradient(config)) return refuse("a KL penalty or an adaptive learning rate");
+  if (HasMemory(policy.recurrence)) return refuse("recurrence");
+  for (const proto::Mlp& network : {policy.network, config.critic()}) {
+    if (network.layer_norm()) return refuse("layer_norm");
+    if (network.dropout() > 0) return refuse("dropout");
   }
-  return absl::WrapUnique(new FusedPpo(cpu::PpoEngine(
-      config, FlatNetworkOf(actor, policy.observation_size, policy.action_size), UnitOf(actor),
-      FlatNetworkOf(critic, policy.observation_size, 1), UnitOf(critic))));
+  return absl::OkStatus();
 }
+
+FusedPpo::FusedPpo(const proto::Ppo& config, const PolicyMetadata& policy)
+    : engine_(config, FlatNetworkOf(policy.network, policy.observation_size, policy.action_size),
+              UnitOf(policy.network),
+              FlatNetworkOf(PpoNetwork(config.critic()), policy.observation_size, 1),
+              UnitOf(PpoNetwork(config.critic()))) {}
 
 void FusedPpo::Load(const FlatParameters& actor, const FlatParameters& critic,
                     const Adam& actor_adam, const Adam& critic_adam) {

@@ -3,9 +3,7 @@
 
 #include <torch/torch.h>
 
-#include <memory>
-#include <utility>
-
+#include "absl/status/status.h"
 #include "common/flat_parameters.h"
 #include "common/policy.h"
 #include "learner/adam.h"
@@ -21,8 +19,11 @@ namespace troupe {
 // Not thread-safe.
 class FusedPpo final {
  public:
-  // nullptr if the engine does not know the networks or the loss.  CPU and Gaussian policies only.
-  static std::unique_ptr<FusedPpo> Make(const proto::Ppo& config, const PolicyMetadata& policy);
+  // UNIMPLEMENTED names the setting that the engine does not compute.
+  static absl::Status Covers(const proto::Ppo& config, const PolicyMetadata& policy);
+
+  // On the CPU.  REQUIRES: Covers().
+  FusedPpo(const proto::Ppo& config, const PolicyMetadata& policy);
 
   void Load(const FlatParameters& actor, const FlatParameters& critic, const Adam& actor_adam,
             const Adam& critic_adam);
@@ -33,8 +34,6 @@ class FusedPpo final {
   const PpoLoss* Step(const PpoSteps& steps, const torch::Tensor& rows, double learning_rate);
 
  private:
-  explicit FusedPpo(cpu::PpoEngine engine) : engine_(std::move(engine)) {}
-
   cpu::PpoEngine engine_;
 };
 

@@ -15,27 +15,27 @@ inline constexpr int64_t RoomFor(int64_t n) {
 }
 
 // Zeros at first, aligned for the kernels and with the room that they want.  Movable.
-class AlignedFloats final {
+template <typename T>
+class AlignedArray final {
  public:
-  explicit AlignedFloats(int64_t size = 0)
-      : size_(RoomFor(size)), data_(new (std::align_val_t{kAlignmentBytes}) float[size_]()) {}
+  explicit AlignedArray(int64_t size = 0)
+      : size_(RoomFor(size)), data_(new (std::align_val_t{kAlignmentBytes}) T[size_]()) {}
 
   int64_t size() const { return size_; }
-  float* data() { return data_.get(); }
-  const float* data() const { return data_.get(); }
-  float& operator[](int64_t i) { return data_[i]; }
-  float operator[](int64_t i) const { return data_[i]; }
+  T* data() { return data_.get(); }
+  const T* data() const { return data_.get(); }
+  T& operator[](int64_t i) { return data_[i]; }
+  T operator[](int64_t i) const { return data_[i]; }
 
  private:
   struct Free {
-    void operator()(float* data) const {
-      operator delete[](data, std::align_val_t{kAlignmentBytes});
-    }
+    void operator()(T* data) const { operator delete[](data, std::align_val_t{kAlignmentBytes}); }
   };
 
   int64_t size_;
-  std::unique_ptr<float[], Free> data_;
+  std::unique_ptr<T[], Free> data_;
 };
+using AlignedFloats = AlignedArray<float>;
 
 }  // namespace troupe::cpu
 

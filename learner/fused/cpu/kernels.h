@@ -50,7 +50,8 @@ struct AdamPass {
   int64_t n = 0;
   float* const* gradients = nullptr;  // their sum is the gradient; the first is overwritten
   int64_t num_gradients = 1;
-  float gradient_scale = 1;  // the gradient is multiplied by this
+  int64_t gradient_offset = 0;  // of their first floats that are meant
+  float gradient_scale = 1;     // the gradient is multiplied by this
   float* values = nullptr;
   float* m = nullptr;
   float* v = nullptr;

@@ -76,18 +76,20 @@ void Transpose(const float* from, int64_t from_stride, int64_t rows, int64_t n, 
   }
 }
 
-void AddUp(float* const* vectors, int64_t count, int64_t begin, int64_t end) {
-  for (int64_t v = 1; v < count; ++v) {
-    for (int64_t i = begin; i < end; i += kLanes) {
-      Store(vectors[0] + i, Load(vectors[0] + i) + Load(vectors[v] + i));
-    }
+// Adds all gradients to the first one.
+void AddGradients(const AdamPass& p, int64_t begin, int64_t end) {
+  float* const sum = p.gradients[0] + p.gradient_offset;
+  for (int64_t g = 1; g < p.num_gradients; ++g) {
+    const float* const more = p.gradients[g] + p.gradient_offset;
+    for (int64_t i = begin; i < end; i += kLanes) Store(sum + i, Load(sum + i) + Load(more + i));
   }
 }
 
 void AdamStep(const AdamPass& p, int64_t begin, int64_t end) {
   constexpr float kBeta1 = 0.9f, kBeta2 = 0.999f;
+  const float* const gradient = p.gradients[0] + p.gradient_offset;
   for (int64_t i = begin; i < end; i += kLanes) {
-    const Vec g = Load(p.gradients[0] + i) * p.gradient_scale;
+    const Vec g = Load(gradient + i) * p.gradient_scale;
     const Vec m = kBeta1 * Load(p.m + i) + (1 - kBeta1) * g;
     const Vec v = kBeta2 * Load(p.v + i) + (1 - kBeta2) * g * g;
     const Vec value = Load(p.values + i) - p.rate * m / (Sqrt(v) * p.inverse_root + p.epsilon);
@@ -106,7 +108,7 @@ void Adam(const AdamPass& p) {
   constexpr int64_t kPiece = 1024;
   for (int64_t begin = 0; begin < p.n; begin += kPiece) {
     const int64_t end = begin + kPiece < RoomOf(p.n) ? begin + kPiece : RoomOf(p.n);
-    AddUp(p.gradients, p.num_gradients, begin, end);
+    AddGradients(p, begin, end);
     AdamStep(p, begin, end);
   }
 }

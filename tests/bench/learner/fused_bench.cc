@@ -14,7 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
-#include "learner/fused/cpu_sac_engine.h"
+#include "learner/fused/cpu/cpu_sac_engine.h"
 #include "learner/fused/cuda_sac_engine.h"
 #include "tests/bench/bench_line.h"
 #include "tests/unit/fused/random_sac.h"

@@ -4,7 +4,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "learner/fused/cpu_sac_engine.h"
+#include "learner/fused/cpu/cpu_sac_engine.h"
 #include "learner/fused/cuda_sac_engine.h"
 #include "tests/unit/fused/random_sac.h"
 

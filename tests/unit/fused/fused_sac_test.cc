@@ -6,7 +6,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "learner/fused/cpu_sac_engine.h"
+#include "learner/fused/cpu/cpu_sac_engine.h"
 #include "learner/sac.h"
 #include "tests/unit/fused/random_sac.h"
 #include "tests/unit/learner/rows.h"

@@ -2,6 +2,7 @@
 // the objectives themselves.
 #include <torch/torch.h>
 
+#include <functional>
 #include <memory>
 #include <random>
 #include <string>
@@ -9,6 +10,7 @@
 
 #include "common/safetensors.h"
 #include "common/tensor_file.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "learner/ppo.h"
 #include "tests/unit/learner/ppo_rows.h"
@@ -46,7 +48,7 @@ class PpoEngineTest : public testing::Test {
   std::unique_ptr<Ppo> Make(const proto::Ppo& config, bool fused) {
     auto ppo = Ppo::Create({.config = config, .seed = 3, .fused = fused}, layout());
     EXPECT_TRUE(ppo.ok()) << ppo.status();
-    EXPECT_EQ((*ppo)->is_fused(), fused);
+    EXPECT_EQ((*ppo)->fused().ok(), fused);
     return *std::move(ppo);
   }
 
@@ -140,14 +142,20 @@ TEST_F(PpoEngineTest, StopsWhereAutogradWouldBeforeAPolicyThatIsTooFar) {
   ExpectEqual(*fused, *reference, 1e-6, "too far");
 }
 
-TEST_F(PpoEngineTest, LeavesNetworksThatItDoesNotKnowToAutograd) {
-  proto::Ppo config;
-  config.mutable_critic()->set_layer_norm(true);
-  EXPECT_FALSE((*Ppo::Create({.config = config}, layout()))->is_fused());
-  config.mutable_critic()->set_layer_norm(false);
-  EXPECT_TRUE((*Ppo::Create({.config = config}, layout()))->is_fused());
-  config.set_surrogate(proto::KL_PENALTY);
-  EXPECT_FALSE((*Ppo::Create({.config = config}, layout()))->is_fused());
+TEST_F(PpoEngineTest, SaysWhatItLeavesToAutograd) {
+  const auto refusal = [&](const std::function<void(proto::Ppo&)>& change) {
+    proto::Ppo config;
+    change(config);
+    const absl::Status fused = (*Ppo::Create({.config = config}, layout()))->fused();
+    return fused.ok() ? "" : std::string(fused.message());
+  };
+  EXPECT_EQ(refusal([](proto::Ppo&) {}), "");
+  EXPECT_THAT(refusal([](proto::Ppo& c) { c.mutable_critic()->set_layer_norm(true); }),
+              testing::HasSubstr("layer_norm"));
+  EXPECT_THAT(refusal([](proto::Ppo& c) { c.mutable_recurrence()->set_kind(proto::GRU); }),
+              testing::HasSubstr("recurrence"));
+  EXPECT_THAT(refusal([](proto::Ppo& c) { c.set_surrogate(proto::KL_PENALTY); }),
+              testing::HasSubstr("KL"));
 }
 
 }  // namespace
