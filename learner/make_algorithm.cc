@@ -62,12 +62,13 @@ absl::StatusOr<std::unique_ptr<Algorithm>> MakePpo(const proto::Config& config,
                                                    const torch::Device& device,
                                                    const Layout& layout) {
   const proto::Learner& learner = config.learner();
-  absl::StatusOr<std::unique_ptr<Ppo>> ppo = Ppo::Create({.config = learner.ppo(),
-                                                          .total_env_steps = config.total_env_steps(),
-                                                          .seed = config.seed(),
-                                                          .device = device,
-                                                          .fused = learner.engine() != proto::REFERENCE},
-                                                         layout);
+  absl::StatusOr<std::unique_ptr<Ppo>> ppo =
+      Ppo::Create({.config = learner.ppo(),
+                   .total_env_steps = config.total_env_steps(),
+                   .seed = config.seed(),
+                   .device = device,
+                   .fused = learner.engine() != proto::REFERENCE},
+                  layout);
   if (!ppo.ok()) return ppo.status();
   if (learner.engine() != proto::REFERENCE) {
     if (absl::Status status = LogEngine(learner, (*ppo)->fused()); !status.ok()) return status;

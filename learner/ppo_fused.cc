@@ -37,7 +37,8 @@ cpu::DescendedFloats FloatsOf(const FlatParameters& parameters, const Adam& adam
 
 absl::Status FusedPpo::Covers(const proto::Ppo& config, const PolicyMetadata& policy) {
   const auto refuse = [](absl::string_view what) {
-    return absl::UnimplementedError(absl::StrCat("the fused engine of PPO does not compute ", what));
+    return absl::UnimplementedError(
+        absl::StrCat("the fused engine of PPO does not compute ", what));
   };
   if (policy.distribution != Distribution::kGaussian) return refuse("discrete actions");
   if (!HasClosedGradient(config)) return refuse("a KL penalty or an adaptive learning rate");

@@ -152,8 +152,8 @@ TEST_F(PpoEngineTest, SaysWhatItLeavesToAutograd) {
   EXPECT_EQ(refusal([](proto::Ppo&) {}), "");
   EXPECT_THAT(refusal([](proto::Ppo& c) { c.mutable_critic()->set_layer_norm(true); }),
               testing::HasSubstr("layer_norm"));
-  EXPECT_THAT(refusal([](proto::Ppo& c) { c.mutable_recurrence()->set_kind(proto::GRU); }),
-              testing::HasSubstr("recurrence"));
+  EXPECT_THAT(refusal([](proto::Ppo& c) { c.mutable_actor()->set_dropout(0.1); }),
+              testing::HasSubstr("dropout"));
   EXPECT_THAT(refusal([](proto::Ppo& c) { c.set_surrogate(proto::KL_PENALTY); }),
               testing::HasSubstr("KL"));
 }
