@@ -84,7 +84,8 @@ class ReplayClient final {
 
   // For a learner that draws windows from its own replica of the table, instead of NextBatch: how
   // many batches, at most `most`, the rate limiter admits now; waits until it is one.  They count
-  // as sampled, and the shards are told.  Errors are NextBatch's.
+  // as sampled, and the shards are told.  Of several learners of one run one asks, for all of them.
+  // Errors are NextBatch's.
   absl::StatusOr<int64_t> AdmitDraws(int64_t most, absl::Time deadline);
 
   // Sets priorities of windows, each named by the shard that it came from and its row id, as in

@@ -214,10 +214,13 @@ TEST_F(TrainerTest, ACheckpointOfAnotherRunIsRefused) {
             absl::StatusCode::kFailedPrecondition);
 }
 
-// The same loop where the learner draws from its own memory.
-class ReplicaTrainerTest : public TrainerTest {
+// The same loop where the learner draws from its own memory, with either engine.
+class ReplicaTrainerTest : public TrainerTest, public testing::WithParamInterface<proto::Engine> {
  protected:
-  ReplicaTrainerTest() { config_.mutable_learner()->set_sampling(proto::REPLICA); }
+  ReplicaTrainerTest() {
+    config_.mutable_learner()->set_sampling(proto::REPLICA);
+    config_.mutable_learner()->set_engine(GetParam());
+  }
 
   // Trains until `snapshots` are out, and stops; returns the updates.
   int64_t TrainFor(uint64_t snapshots) {
@@ -249,7 +252,7 @@ class ReplicaTrainerTest : public TrainerTest {
   }
 };
 
-TEST_F(ReplicaTrainerTest, LearnsFromEveryStepAndTheShardCountsTheDraws) {
+TEST_P(ReplicaTrainerTest, LearnsFromEveryStepAndTheShardCountsTheDraws) {
   Learner learner(config_, dir_);
   ASSERT_TRUE(learner.trainer->Run().ok());
   EXPECT_EQ(learner.algorithm->updates(), 250);
@@ -262,7 +265,7 @@ TEST_F(ReplicaTrainerTest, LearnsFromEveryStepAndTheShardCountsTheDraws) {
   EXPECT_NE(metrics.find("troupe_learner_replica_rows_missed_total 0"), std::string::npos);
 }
 
-TEST_F(ReplicaTrainerTest, SnapshotsAndCheckpointsComeAtTheirUpdates) {
+TEST_P(ReplicaTrainerTest, SnapshotsAndCheckpointsComeAtTheirUpdates) {
   Learner learner(config_, dir_);
   ASSERT_TRUE(learner.trainer->Run().ok());
   // One for the warm-up, one at its end, one every 10 updates but at the last, and the final one.
@@ -270,7 +273,7 @@ TEST_F(ReplicaTrainerTest, SnapshotsAndCheckpointsComeAtTheirUpdates) {
   EXPECT_TRUE(std::filesystem::exists(dir_ + "/checkpoints/000000000200"));
 }
 
-TEST_F(ReplicaTrainerTest, ALearnerThatIsStartedAgainFillsItsReplicaAndGoesOnInTheBand) {
+TEST_P(ReplicaTrainerTest, ALearnerThatIsStartedAgainFillsItsReplicaAndGoesOnInTheBand) {
   config_.set_total_env_steps(1000000);
   const int64_t first = TrainFor(30);
   ExpectInBand();
@@ -281,7 +284,7 @@ TEST_F(ReplicaTrainerTest, ALearnerThatIsStartedAgainFillsItsReplicaAndGoesOnInT
   EXPECT_EQ(Table().counts().sampled(), second * 8);
 }
 
-TEST_F(ReplicaTrainerTest, AShardThatIsStartedAgainIsFollowedOnAndNothingIsStuck) {
+TEST_P(ReplicaTrainerTest, AShardThatIsStartedAgainIsFollowedOnAndNothingIsStuck) {
   config_.set_total_env_steps(1000000);
   Learner learner(config_, dir_);
   std::thread driver([&] {
@@ -305,7 +308,7 @@ TEST_F(ReplicaTrainerTest, AShardThatIsStartedAgainIsFollowedOnAndNothingIsStuck
   EXPECT_GE(stats.rows + 100, Table().rows_appended());
 }
 
-TEST_F(ReplicaTrainerTest, FromOneSamplingToTheOtherTheRatioHolds) {
+TEST_P(ReplicaTrainerTest, FromOneSamplingToTheOtherTheRatioHolds) {
   config_.set_total_env_steps(1000000);
   TrainFor(20);
   config_.mutable_learner()->set_sampling(proto::REMOTE);
@@ -316,7 +319,7 @@ TEST_F(ReplicaTrainerTest, FromOneSamplingToTheOtherTheRatioHolds) {
   ExpectInBand();
 }
 
-TEST_F(ReplicaTrainerTest, AReplicaAboveItsBoundIsRefusedWithTheNumbers) {
+TEST_P(ReplicaTrainerTest, AReplicaAboveItsBoundIsRefusedWithTheNumbers) {
   config_.mutable_learner()->set_max_replica_bytes(1 << 20);
   Learner remote(
       [&] {
@@ -331,6 +334,10 @@ TEST_F(ReplicaTrainerTest, AReplicaAboveItsBoundIsRefusedWithTheNumbers) {
   EXPECT_NE(status.message().find("1000000 rows"), std::string::npos) << status;
   EXPECT_NE(status.message().find("max_replica_bytes is 1048576"), std::string::npos) << status;
 }
+
+INSTANTIATE_TEST_SUITE_P(Engines, ReplicaTrainerTest,
+                         testing::Values(proto::REFERENCE, proto::FUSED),
+                         [](const auto& info) { return proto::Engine_Name(info.param); });
 
 }  // namespace
 }  // namespace troupe
