@@ -45,7 +45,6 @@ ABSL_FLAG(bool, probe_continue, false,
 ABSL_FLAG(bool, print_row_log_bytes, false,
           "Print how many bytes each shard allocates for the rows of this configuration, within a "
           "few per cent, and exit.");
-ABSL_DECLARE_FLAG(bool, insecure);
 
 namespace troupe {
 namespace {
@@ -57,9 +56,10 @@ std::vector<std::string> Shards(const proto::Config& config) {
   return {config.shards().begin(), config.shards().end()};
 }
 
-SnapshotClientOptions SnapshotOptions(const proto::Config& config) {
+SnapshotClientOptions SnapshotOptions(const Program& program) {
+  const proto::Config& config = program.config;
   return {.shards = Shards(config),
-          .insecure = absl::GetFlag(FLAGS_insecure),
+          .credentials = program.credentials,
           .run = config.run(),
           .max_snapshot_bytes = config.replay_server().max_snapshot_bytes(),
           .reconnect_min = absl::Milliseconds(config.actor().reconnect_min_ms()),
@@ -87,11 +87,12 @@ UnrollRule Unroll(const proto::Config& config) {
   return {.length = ppo.unroll_length(), .synchronous = ppo.max_policy_lag() == 0};
 }
 
-RowWriterOptions WriterOptions(const proto::Config& config) {
+RowWriterOptions WriterOptions(const Program& program) {
+  const proto::Config& config = program.config;
   const proto::Actor& actor = config.actor();
   return {.shards = Shards(config),
           .first_shard = absl::GetFlag(FLAGS_actor_index),
-          .insecure = absl::GetFlag(FLAGS_insecure),
+          .credentials = program.credentials,
           .run = config.run(),
           .table = actor.table(),
           .num_envs = actor.num_envs(),
@@ -164,8 +165,8 @@ absl::Status Act(Program& program) {
                    .with_log_prob = IsOnPolicy(config),
                    .state_size = MemorySize(config),
                    .unroll = Unroll(config),
-                   .writer = WriterOptions(config),
-                   .snapshots = SnapshotOptions(config)},
+                   .writer = WriterOptions(program),
+                   .snapshots = SnapshotOptions(program)},
                   program.stop, program.metrics);
 }
 
@@ -177,7 +178,7 @@ absl::Status Evaluate(Program& program) {
                        .evaluator = config.evaluator(),
                        .seed = config.seed(),
                        .output_dir = output_dir.empty() ? "." : output_dir,
-                       .snapshots = SnapshotOptions(config)},
+                       .snapshots = SnapshotOptions(program)},
                       program.stop, program.metrics);
 }
 

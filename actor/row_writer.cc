@@ -241,7 +241,7 @@ RowWriter::~RowWriter() = default;
 absl::StatusOr<std::unique_ptr<RowWriter>> RowWriter::Create(RowWriterOptions options,
                                                              const Layout& layout) {
   if (absl::Status status = CheckOptions(options); !status.ok()) return status;
-  auto channels = MakeChannels(options.shards, options.insecure);
+  auto channels = MakeChannels(options.shards, *options.credentials);
   if (!channels.ok()) return channels.status();
   return std::unique_ptr<RowWriter>(
       new RowWriter(std::make_unique<Impl>(std::move(options), layout, *std::move(channels))));

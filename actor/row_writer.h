@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "common/credentials.h"
 #include "common/layout.h"
 
 namespace troupe {
@@ -18,7 +19,7 @@ namespace troupe {
 struct RowWriterOptions {
   std::vector<std::string> shards;  // host:port, in the order of the config
   int64_t first_shard = 0;          // actor_index; taken modulo the number of shards
-  bool insecure = false;            // plaintext to peers that are not loopback
+  std::shared_ptr<const Credentials> credentials = Credentials::Plaintext();
   std::string run;
   std::string table;
   int64_t num_envs = 1;  // one stream each

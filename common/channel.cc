@@ -2,12 +2,8 @@
 
 #include <algorithm>
 
-#include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "grpcpp/create_channel.h"
-#include "grpcpp/security/credentials.h"
 #include "grpcpp/support/channel_arguments.h"
 
 namespace troupe {
@@ -40,40 +36,21 @@ grpc::ChannelArguments Arguments() {
   return arguments;
 }
 
-bool IsLoopbackV4(absl::string_view host) {
-  const std::vector<absl::string_view> parts = absl::StrSplit(host, '.');
-  if (parts.size() != 4 || parts[0] != "127") return false;
-  return std::all_of(parts.begin(), parts.end(), [](absl::string_view part) {
-    int value = 0;
-    return absl::SimpleAtoi(part, &value) && value >= 0 && value <= 255;
-  });
-}
-
 }  // namespace
 
-bool IsLoopback(absl::string_view target) {
-  if (absl::StartsWith(target, "unix:")) return true;
-  const size_t colon = target.rfind(':');
-  if (colon == absl::string_view::npos) return false;
-  const absl::string_view host = target.substr(0, colon);
-  return host == "localhost" || host == "[::1]" || IsLoopbackV4(host);
-}
-
 absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& target,
-                                                           bool insecure) {
-  if (!insecure && !IsLoopback(target)) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "shard '", target, "' is not on this machine: plaintext to it needs --insecure"));
-  }
-  return grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), Arguments());
+                                                           const Credentials& credentials) {
+  const auto of_channel = credentials.ForChannel(target);
+  if (!of_channel.ok()) return of_channel.status();
+  return grpc::CreateCustomChannel(target, *of_channel, Arguments());
 }
 
 absl::StatusOr<std::vector<std::shared_ptr<grpc::Channel>>> MakeChannels(
-    const std::vector<std::string>& targets, bool insecure) {
+    const std::vector<std::string>& targets, const Credentials& credentials) {
   if (targets.empty()) return absl::InvalidArgumentError("no shards");
   std::vector<std::shared_ptr<grpc::Channel>> channels;
   for (const std::string& target : targets) {
-    auto channel = MakeChannel(target, insecure);
+    auto channel = MakeChannel(target, credentials);
     if (!channel.ok()) return channel.status();
     channels.push_back(*std::move(channel));
   }

@@ -11,24 +11,21 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "common/credentials.h"
 #include "grpcpp/channel.h"
 #include "grpcpp/support/status.h"
 
 namespace troupe {
 
-// Is `target` (host:port, [v6]:port or unix:path) this machine, by its name alone?  Only
-// "localhost" and literal loopback addresses are.
-bool IsLoopback(absl::string_view target);
-
-// A channel of its own connection, so that one hot stream never waits for another.  Plaintext:
-// FAILED_PRECONDITION for a target that is not loopback unless `insecure`.  Keepalive (20 s, then
-// 10 s for the answer) breaks the calls of a peer that vanished without a word.
+// A channel of its own connection, so that one hot stream never waits for another.  Keepalive (20
+// s, then 10 s for the answer) breaks the calls of a peer that vanished without a word.
+// FAILED_PRECONDITION as Credentials::ForChannel.
 absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& target,
-                                                           bool insecure);
+                                                           const Credentials& credentials);
 
 // One channel for each of `targets`.  INVALID_ARGUMENT if there are none.
 absl::StatusOr<std::vector<std::shared_ptr<grpc::Channel>>> MakeChannels(
-    const std::vector<std::string>& targets, bool insecure);
+    const std::vector<std::string>& targets, const Credentials& credentials);
 
 // `status` with "<what> <target>: " before its text; the codes are the same numbers.
 absl::Status FromGrpc(const grpc::Status& status, absl::string_view what, absl::string_view target);

@@ -268,7 +268,7 @@ absl::StatusOr<std::unique_ptr<FollowClient>> FollowClient::Create(FollowClientO
         "capacity_rows is ", options.capacity_rows, ", stride_bytes ", options.stride_bytes,
         ", max_replies ", options.max_replies, "; all must be at least 1"));
   }
-  auto channels = MakeChannels(options.shards, options.insecure);
+  auto channels = MakeChannels(options.shards, *options.credentials);
   if (!channels.ok()) return channels.status();
   return std::unique_ptr<FollowClient>(
       new FollowClient(std::make_unique<Impl>(std::move(options), *std::move(channels))));

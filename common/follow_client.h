@@ -8,13 +8,14 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/credentials.h"
 #include "proto/replay.pb.h"
 
 namespace troupe {
 
 struct FollowClientOptions {
   std::vector<std::string> shards;  // host:port
-  bool insecure = false;            // plaintext to peers that are not loopback
+  std::shared_ptr<const Credentials> credentials = Credentials::Plaintext();
   std::string run;
   std::string table;
   int64_t capacity_rows = 0;  // of each shard's table

@@ -14,7 +14,6 @@
 #include <utility>
 
 #include "absl/flags/flag.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "common/build_info.h"
@@ -34,6 +33,9 @@ ABSL_FLAG(std::string, log_level, "info", "trace, debug, info, warning, error or
 ABSL_FLAG(bool, log_json, false, "Log lines are JSON.");
 ABSL_FLAG(bool, print_config, false,
           "Check the configuration, print it with every --set applied, and exit.");
+ABSL_FLAG(std::string, tls_dir, "",
+          "Folder with ca.pem, cert.pem and key.pem, read again when they change: every connection "
+          "is made with mutual TLS; see deploy/certs.");
 ABSL_FLAG(bool, insecure, false, "Allow plaintext connections beyond this machine.");
 
 namespace troupe {
@@ -104,6 +106,15 @@ absl::Status ServeMetrics(Metrics& metrics) {
   return path.empty() ? absl::OkStatus() : WriteFileAtomically(path, absl::StrCat(*bound, "\n"));
 }
 
+absl::StatusOr<std::shared_ptr<const Credentials>> CredentialsFromFlags() {
+  const std::string directory = absl::GetFlag(FLAGS_tls_dir);
+  if (directory.empty()) return Credentials::Plaintext(absl::GetFlag(FLAGS_insecure));
+  if (absl::GetFlag(FLAGS_insecure)) {
+    return absl::InvalidArgumentError("--tls_dir and --insecure contradict each other");
+  }
+  return Credentials::MutualTls(directory);
+}
+
 absl::Status RunBody(const ProgramSpec& spec, const CommandLine& command_line,
                      const std::function<absl::Status(Program&)>& body) {
   absl::Status status =
@@ -118,9 +129,11 @@ absl::Status RunBody(const ProgramSpec& spec, const CommandLine& command_line,
     std::fputs(PrintConfig(*config).c_str(), stdout);
     return absl::OkStatus();
   }
+  const auto credentials = CredentialsFromFlags();
+  if (!credentials.ok()) return credentials.status();
   Metrics metrics(spec.name);
   if (status = ServeMetrics(metrics); !status.ok()) return status;
-  Program program{spec.name, *std::move(config), stop, metrics};
+  Program program{spec.name, *std::move(config), stop, metrics, *credentials};
   status = body(program);
   metrics.StopServing();
   return status;
@@ -164,17 +177,6 @@ int RunProgram(const ProgramSpec& spec, int argc, char** argv,
   } catch (const std::exception& error) {
     return Fail(spec, absl::InternalError(absl::StrCat("a bug: ", error.what())));
   }
-}
-
-absl::Status CheckPlaintext(const std::string& address) {
-  const absl::string_view host = absl::string_view(address).substr(0, address.rfind(':'));
-  const bool loopback = host == "localhost" || host == "[::1]" || host == "::1" ||
-                        absl::StartsWith(host, "127.") || absl::StartsWith(address, "unix:");
-  if (loopback || absl::GetFlag(FLAGS_insecure)) return absl::OkStatus();
-  return absl::FailedPreconditionError(absl::StrCat(
-      address,
-      " is not on this machine, and the connection is plaintext: give --insecure if the "
-      "network is trusted"));
 }
 
 absl::Status WriteFileAtomically(const std::string& path, const std::string& text) {

@@ -3,11 +3,13 @@
 
 #include <atomic>
 #include <functional>
+#include <memory>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
+#include "common/credentials.h"
 #include "common/metrics.h"
 #include "proto/config.pb.h"
 
@@ -42,6 +44,7 @@ struct Program {
   // Requested by the first SIGINT or SIGTERM.  A second one ends the process at once.
   StopToken& stop;
   Metrics& metrics;
+  std::shared_ptr<const Credentials> credentials;  // --tls_dir, --insecure
 };
 
 struct ProgramSpec {
@@ -55,7 +58,7 @@ struct ProgramSpec {
 //     return troupe::RunProgram({"troupe-actor", "Steps ..."}, argc, argv, Run);
 //   }
 // Parses flags (those that the program defines by ABSL_FLAG in its main.cc and the common ones:
-// --config, --set, --print_config, --metrics_port, --log_level, --insecure and so on; see --help),
+// --config, --set, --print_config, --metrics_port, --log_level, --tls_dir and so on; see --help),
 // answers --help and --version, sets up logging, signals, the limit of open files and the
 // exposition of metrics, and calls `body`.
 //
@@ -64,10 +67,6 @@ struct ProgramSpec {
 // returned, but for sampled ones of objects in the body: stop serving before those die.
 int RunProgram(const ProgramSpec& spec, int argc, char** argv,
                const std::function<absl::Status(Program&)>& body);
-
-// OK if `address` ("host:port") is a loopback address or --insecure was given;
-// FAILED_PRECONDITION says that plaintext leaves this machine.
-absl::Status CheckPlaintext(const std::string& address);
 
 // Writes `text` to `path` atomically, such as a port for a waiting parent.  Errors name the path.
 absl::Status WriteFileAtomically(const std::string& path, const std::string& text);

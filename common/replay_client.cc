@@ -355,7 +355,7 @@ ReplayClient::~ReplayClient() = default;
 
 absl::StatusOr<std::unique_ptr<ReplayClient>> ReplayClient::Create(ReplayClientOptions options) {
   if (absl::Status status = CheckOptions(options); !status.ok()) return status;
-  auto channels = MakeChannels(options.shards, options.insecure);
+  auto channels = MakeChannels(options.shards, *options.credentials);
   if (!channels.ok()) return channels.status();
   return std::unique_ptr<ReplayClient>(
       new ReplayClient(std::make_unique<Impl>(std::move(options), *std::move(channels))));

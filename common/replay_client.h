@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "common/credentials.h"
 #include "common/layout.h"
 #include "common/rate_limit.h"
 #include "common/window_batch.h"
@@ -18,7 +19,7 @@ namespace troupe {
 
 struct ReplayClientOptions {
   std::vector<std::string> shards;  // host:port, in the order of the config
-  bool insecure = false;            // plaintext to peers that are not loopback
+  std::shared_ptr<const Credentials> credentials = Credentials::Plaintext();
   std::string run;
   std::string table;
   int64_t batch_size = 256;      // windows

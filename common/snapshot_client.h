@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "common/credentials.h"
 #include "common/snapshot.h"
 #include "grpcpp/channel.h"
 #include "grpcpp/client_context.h"
@@ -20,7 +21,7 @@ namespace troupe {
 
 struct SnapshotClientOptions {
   std::vector<std::string> shards;  // host:port, in the order of the config
-  bool insecure = false;            // plaintext to peers that are not loopback
+  std::shared_ptr<const Credentials> credentials = Credentials::Plaintext();
   std::string run;
   int64_t max_snapshot_bytes = int64_t{1} << 30;
   absl::Duration reconnect_min = absl::Milliseconds(50);

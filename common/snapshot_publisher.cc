@@ -40,7 +40,7 @@ void WriteChunks(const Snapshot& snapshot, grpc::ClientWriter<proto::SnapshotChu
 
 absl::StatusOr<std::unique_ptr<SnapshotPublisher>> SnapshotPublisher::Create(
     SnapshotClientOptions options) {
-  auto channels = MakeChannels(options.shards, options.insecure);
+  auto channels = MakeChannels(options.shards, *options.credentials);
   if (!channels.ok()) return channels.status();
   return std::unique_ptr<SnapshotPublisher>(
       new SnapshotPublisher(std::move(options), *std::move(channels)));

@@ -12,7 +12,7 @@ namespace troupe {
 
 absl::StatusOr<std::unique_ptr<SnapshotSubscriber>> SnapshotSubscriber::Create(
     SnapshotClientOptions options, int preferred_shard) {
-  auto channels = MakeChannels(options.shards, options.insecure);
+  auto channels = MakeChannels(options.shards, *options.credentials);
   if (!channels.ok()) return channels.status();
   return std::unique_ptr<SnapshotSubscriber>(
       new SnapshotSubscriber(std::move(options), preferred_shard, *std::move(channels)));

@@ -29,7 +29,6 @@
 ABSL_FLAG(std::string, run_dir, "",
           "Folder of the run: checkpoints, learner.jsonl, TensorBoard files.  A run that has begun "
           "there is resumed.");
-ABSL_DECLARE_FLAG(bool, insecure);
 
 namespace troupe {
 namespace {
@@ -37,14 +36,15 @@ namespace {
 constexpr absl::Duration kPoll = absl::Milliseconds(500);
 constexpr absl::Duration kBetweenMessages = absl::Seconds(10);
 
-absl::StatusOr<ReplayClientOptions> ReplayOptions(const proto::Config& config) {
+absl::StatusOr<ReplayClientOptions> ReplayOptions(const Program& program) {
+  const proto::Config& config = program.config;
   const proto::Learner& learner = config.learner();
   const absl::StatusOr<proto::Table> table = EffectiveTable(config, learner.table());
   if (!table.ok()) return table.status();
   const proto::RateLimiter& limiter = table->rate_limiter();
   ReplayClientOptions options;
   options.shards = {config.shards().begin(), config.shards().end()};
-  options.insecure = absl::GetFlag(FLAGS_insecure);
+  options.credentials = program.credentials;
   options.run = config.run();
   options.table = learner.table();
   options.batch_size = SampledAtOnce(config);
@@ -58,9 +58,10 @@ absl::StatusOr<ReplayClientOptions> ReplayOptions(const proto::Config& config) {
   return options;
 }
 
-SnapshotClientOptions PublisherOptions(const proto::Config& config) {
+SnapshotClientOptions PublisherOptions(const Program& program) {
+  const proto::Config& config = program.config;
   return {.shards = {config.shards().begin(), config.shards().end()},
-          .insecure = absl::GetFlag(FLAGS_insecure),
+          .credentials = program.credentials,
           .run = config.run(),
           .max_snapshot_bytes = config.replay_server().max_snapshot_bytes()};
 }
@@ -91,23 +92,24 @@ std::unique_ptr<BatchSource> MakeBatches(const proto::Config& config, const Tabl
 }
 
 // Null if the algorithm gets its batches from the shards.
-absl::StatusOr<std::unique_ptr<Replica>> MakeReplica(const proto::Config& config,
-                                                     const TableInfo& table, Algorithm& algorithm) {
+absl::StatusOr<std::unique_ptr<Replica>> MakeReplica(const Program& program, const TableInfo& table,
+                                                     Algorithm& algorithm) {
+  const proto::Config& config = program.config;
   if (config.learner().sampling() != proto::REPLICA) return nullptr;
-  return Replica::Create(config, absl::GetFlag(FLAGS_insecure), table, algorithm);
+  return Replica::Create(config, program.credentials, table, algorithm);
 }
 
 absl::Status Run(Program& program) {
   const proto::Config& config = program.config;
   const std::string run_dir = absl::GetFlag(FLAGS_run_dir);
   if (run_dir.empty()) return absl::InvalidArgumentError("--run_dir is missing");
-  const absl::StatusOr<ReplayClientOptions> options = ReplayOptions(config);
+  const absl::StatusOr<ReplayClientOptions> options = ReplayOptions(program);
   if (!options.ok()) return options.status();
   const auto log = ProgressLog::Create(run_dir, program.metrics);
   if (!log.ok()) return log.status();
   const auto replay = ReplayClient::Create(*options);
   if (!replay.ok()) return replay.status();
-  const auto publisher = SnapshotPublisher::Create(PublisherOptions(config));
+  const auto publisher = SnapshotPublisher::Create(PublisherOptions(program));
   if (!publisher.ok()) return publisher.status();
   const absl::StatusOr<TableInfo> table = AwaitTable(**replay, program.stop);
   if (absl::IsCancelled(table.status())) return absl::OkStatus();
@@ -118,7 +120,7 @@ absl::Status Run(Program& program) {
                                   config.learner().keep_checkpoints());
   const auto state = Resume(checkpoints, config.run(), table->max_epoch, **algorithm);
   if (!state.ok()) return state.status();
-  const auto replica = MakeReplica(config, *table, **algorithm);
+  const auto replica = MakeReplica(program, *table, **algorithm);
   if (!replica.ok()) return replica.status();
   const std::unique_ptr<BatchSource> batches = MakeBatches(config, *table, **replay);
   Trainer trainer(config,

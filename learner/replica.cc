@@ -16,9 +16,9 @@ constexpr int64_t kRowsInBlock = 64;
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Replica>> Replica::Create(const proto::Config& config, bool insecure,
-                                                         const TableInfo& table,
-                                                         Algorithm& algorithm) {
+absl::StatusOr<std::unique_ptr<Replica>> Replica::Create(
+    const proto::Config& config, std::shared_ptr<const Credentials> credentials,
+    const TableInfo& table, Algorithm& algorithm) {
   const proto::Learner& learner = config.learner();
   const absl::StatusOr<proto::Table> rule = EffectiveTable(config, learner.table());
   if (!rule.ok()) return rule.status();
@@ -47,7 +47,7 @@ absl::StatusOr<std::unique_ptr<Replica>> Replica::Create(const proto::Config& co
   auto builder = ReplicaBuilder::Create(table.layout, options, *store);
   if (!builder.ok()) return builder.status();
   auto follower = FollowClient::Create({.shards = {config.shards().begin(), config.shards().end()},
-                                        .insecure = insecure,
+                                        .credentials = std::move(credentials),
                                         .run = config.run(),
                                         .table = learner.table(),
                                         .capacity_rows = rule->capacity_rows(),

@@ -173,9 +173,11 @@ absl::StatusOr<proto::BackupReply> Backup(Shard* shard, const std::string& name,
 }
 
 absl::StatusOr<proto::BackupReply> RequestBackup(const std::string& address,
-                                                 const std::string& name) {
-  const auto stub =
-      proto::Replay::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));
+                                                 const std::string& name,
+                                                 const Credentials& credentials) {
+  const auto of_channel = credentials.ForChannel(address);
+  if (!of_channel.ok()) return of_channel.status();
+  const auto stub = proto::Replay::NewStub(grpc::CreateChannel(address, *of_channel));
   grpc::ClientContext context;
   proto::BackupRequest request;
   request.set_name(name);

@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/credentials.h"
 #include "proto/replay.pb.h"
 #include "replay_server/shard.h"
 
@@ -23,7 +24,8 @@ absl::StatusOr<proto::BackupReply> Backup(Shard* shard, const std::string& name,
 
 // Asks the shard at `address` for a backup and waits for it.
 absl::StatusOr<proto::BackupReply> RequestBackup(const std::string& address,
-                                                 const std::string& name);
+                                                 const std::string& name,
+                                                 const Credentials& credentials);
 
 }  // namespace troupe
 

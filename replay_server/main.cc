@@ -111,9 +111,9 @@ void WatchDisk(Metrics* metrics, ShardOptions* options) {
   options->disk_sync.fail = EndFailed;
 }
 
-absl::Status BackUp(const std::string& address, const std::string& name) {
-  if (absl::Status status = CheckPlaintext(address); !status.ok()) return status;
-  const absl::StatusOr<proto::BackupReply> reply = RequestBackup(address, name);
+absl::Status BackUp(const std::string& address, const std::string& name,
+                    const Credentials& credentials) {
+  const absl::StatusOr<proto::BackupReply> reply = RequestBackup(address, name, credentials);
   if (!reply.ok()) return reply.status();
   std::cout << reply->directory() << ": " << reply->rows() << " rows, " << reply->size_bytes()
             << " bytes; " << reply->rows_evicted() << " rows were evicted meanwhile\n";
@@ -123,16 +123,18 @@ absl::Status BackUp(const std::string& address, const std::string& name) {
 absl::Status Run(Program& program) {
   absl::StatusOr<std::string> address = ListenAddress(program.config);
   if (!address.ok()) return address.status();
-  if (absl::GetFlag(FLAGS_health)) return CheckHealth(*address, absl::Seconds(5));
-  if (const std::string name = absl::GetFlag(FLAGS_backup); !name.empty()) {
-    return BackUp(*address, name);
+  if (absl::GetFlag(FLAGS_health)) {
+    return CheckHealth(*address, absl::Seconds(5), *program.credentials);
   }
-  if (absl::Status status = CheckPlaintext(*address); !status.ok()) return status;
+  if (const std::string name = absl::GetFlag(FLAGS_backup); !name.empty()) {
+    return BackUp(*address, name, *program.credentials);
+  }
   absl::StatusOr<ShardOptions> options = MakeShardOptions(program.config);
   if (!options.ok()) return options.status();
   ExitOnBusErrors();
   WatchDisk(&program.metrics, &*options);
-  absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(*address, *options);
+  absl::StatusOr<std::unique_ptr<Server>> server =
+      Server::Start(*address, *options, *program.credentials);
   if (!server.ok()) {
     // What is wrong with the disk or the port is no fault of usage.
     return absl::IsInvalidArgument(server.status())

@@ -51,14 +51,16 @@ void SetTransportOptions(grpc::ServerBuilder* builder) {
 
 }  // namespace
 
-Server::Server(const ShardOptions& options)
-    : shard_(options), replay_service_(&shard_), weights_service_(&shard_) {}
+Server::Server(const ShardOptions& options, bool has_roles)
+    : shard_(options), replay_service_(&shard_, has_roles), weights_service_(&shard_, has_roles) {}
 
 Server::~Server() {
   if (server_ != nullptr) Stop(absl::ZeroDuration());
 }
 
-absl::Status Server::Listen(const std::string& address) {
+absl::Status Server::Listen(const std::string& address, const Credentials& credentials) {
+  const auto of_server = credentials.ForServer(address);
+  if (!of_server.ok()) return of_server.status();
   grpc::EnableDefaultHealthCheckService(true);
   grpc::ServerBuilder builder;
   SetTransportOptions(&builder);
@@ -66,7 +68,7 @@ absl::Status Server::Listen(const std::string& address) {
   builder.SetMaxReceiveMessageSize(
       static_cast<int>(std::min<int64_t>(shard_.options().max_message_bytes + kMessageOverheadBytes,
                                          std::numeric_limits<int>::max())));
-  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port_);
+  builder.AddListeningPort(address, *of_server, &port_);
   builder.RegisterService(&replay_service_);
   builder.RegisterService(&weights_service_);
   server_ = builder.BuildAndStart();
@@ -80,9 +82,10 @@ absl::Status Server::Listen(const std::string& address) {
 }
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const std::string& address,
-                                                      const ShardOptions& options) {
-  std::unique_ptr<Server> server(new Server(options));
-  if (absl::Status status = server->Listen(address); !status.ok()) return status;
+                                                      const ShardOptions& options,
+                                                      const Credentials& credentials) {
+  std::unique_ptr<Server> server(new Server(options, credentials.authenticates()));
+  if (absl::Status status = server->Listen(address, credentials); !status.ok()) return status;
   if (absl::Status status = server->shard_.Recover(); !status.ok()) return status;
   server->server_->GetHealthCheckService()->SetServingStatus(true);
   return server;
@@ -100,9 +103,12 @@ void Server::Stop(absl::Duration patience) {
   server_ = nullptr;
 }
 
-absl::Status CheckHealth(const std::string& address, absl::Duration timeout) {
+absl::Status CheckHealth(const std::string& address, absl::Duration timeout,
+                         const Credentials& credentials) {
+  const auto of_channel = credentials.ForChannel(address);
+  if (!of_channel.ok()) return of_channel.status();
   // grpc.health.v1, by hand: the request is empty, the reply's field 1 is 1 for SERVING.
-  grpc::GenericStub stub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));
+  grpc::GenericStub stub(grpc::CreateChannel(address, *of_channel));
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMicroseconds(timeout));
   grpc::CompletionQueue queue;

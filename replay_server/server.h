@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/credentials.h"
 #include "grpcpp/server.h"
 #include "replay_server/services.h"
 #include "replay_server/shard.h"
@@ -19,8 +20,10 @@ class Server final {
  public:
   // Listens on `address` (host:port, port 0: any free one), then recovers the shard.
   // UNAVAILABLE: the address cannot be had.
-  static absl::StatusOr<std::unique_ptr<Server>> Start(const std::string& address,
-                                                       const ShardOptions& options);
+  // FAILED_PRECONDITION: as Credentials::ForServer.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(
+      const std::string& address, const ShardOptions& options,
+      const Credentials& credentials = *Credentials::Plaintext());
   ~Server();
 
   int port() const { return port_; }
@@ -30,8 +33,8 @@ class Server final {
   void Stop(absl::Duration patience);
 
  private:
-  explicit Server(const ShardOptions& options);
-  absl::Status Listen(const std::string& address);
+  Server(const ShardOptions& options, bool has_roles);
+  absl::Status Listen(const std::string& address, const Credentials& credentials);
 
   Shard shard_;
   ReplayService replay_service_;
@@ -41,7 +44,8 @@ class Server final {
 };
 
 // Asks the health service at `address` whether the shard serves.  UNAVAILABLE: it does not.
-absl::Status CheckHealth(const std::string& address, absl::Duration timeout);
+absl::Status CheckHealth(const std::string& address, absl::Duration timeout,
+                         const Credentials& credentials);
 
 }  // namespace troupe
 

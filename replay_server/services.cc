@@ -6,24 +6,51 @@
 #include "replay_server/backup.h"
 #include "replay_server/follow_call.h"
 #include "replay_server/publish_call.h"
+#include "replay_server/roles.h"
 #include "replay_server/sample_call.h"
 #include "replay_server/subscribe_call.h"
 
 namespace troupe {
+namespace {
+
+// A call that ends before it has begun.
+template <typename Reactor>
+class RefusedCall final : public Reactor {
+ public:
+  explicit RefusedCall(const absl::Status& why) { this->Finish(ToGrpc(why)); }
+  void OnDone() override { delete this; }
+};
+
+// The call of `start`, unless its peer may not make it.
+template <typename Reactor, typename Start>
+Reactor* IfAllowed(bool has_roles, const grpc::CallbackServerContext& context,
+                   absl::string_view method, const Start& start) {
+  if (has_roles) {
+    if (absl::Status status = CheckRole(context, method); !status.ok()) {
+      return new RefusedCall<Reactor>(status);
+    }
+  }
+  return start();
+}
+
+}  // namespace
 
 grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* ReplayService::Append(
     grpc::CallbackServerContext* context) {
-  return AppendCall::Start(shard_);
+  return IfAllowed<grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>>(
+      has_roles_, *context, "Append", [&] { return AppendCall::Start(shard_); });
 }
 
 grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* ReplayService::Sample(
     grpc::CallbackServerContext* context) {
-  return SampleCall::Start(shard_);
+  return IfAllowed<grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>>(
+      has_roles_, *context, "Sample", [&] { return SampleCall::Start(shard_); });
 }
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* ReplayService::Follow(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
-  return FollowCall::Start(shard_, *request);
+  return IfAllowed<grpc::ServerWriteReactor<grpc::ByteBuffer>>(
+      has_roles_, *context, "Follow", [&] { return FollowCall::Start(shard_, *request); });
 }
 
 template <typename Request>
@@ -36,73 +63,84 @@ absl::StatusOr<Table*> ReplayService::TableOf(const Request& request) const {
 grpc::ServerUnaryReactor* ReplayService::UpdatePriorities(
     grpc::CallbackServerContext* context, const proto::UpdatePrioritiesRequest* request,
     proto::UpdatePrioritiesReply* reply) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpc([&] {
-    const absl::StatusOr<Table*> table = TableOf(*request);
-    if (!table.ok()) return table.status();
-    const auto outcome = (*table)->UpdatePriorities(request->priorities());
-    if (!outcome.ok()) return outcome.status();
-    reply->set_updated(outcome->updated);
-    reply->set_unknown(outcome->unknown);
-    return absl::OkStatus();
-  }()));
-  return reactor;
+  return IfAllowed<grpc::ServerUnaryReactor>(has_roles_, *context, "UpdatePriorities", [&] {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    reactor->Finish(ToGrpc([&] {
+      const absl::StatusOr<Table*> table = TableOf(*request);
+      if (!table.ok()) return table.status();
+      const auto outcome = (*table)->UpdatePriorities(request->priorities());
+      if (!outcome.ok()) return outcome.status();
+      reply->set_updated(outcome->updated);
+      reply->set_unknown(outcome->unknown);
+      return absl::OkStatus();
+    }()));
+    return reactor;
+  });
 }
 
 grpc::ServerUnaryReactor* ReplayService::RequestUnrolls(grpc::CallbackServerContext* context,
                                                         const proto::RequestUnrollsRequest* request,
                                                         proto::RequestUnrollsReply* reply) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpc([&] {
-    const absl::StatusOr<Table*> table = TableOf(*request);
-    if (!table.ok()) return table.status();
-    uint32_t writers = 0;
-    shard_->calls().ForEach(
-        [&](Call& call) { writers += call.RequestUnrolls(*table, request->policy_version()); });
-    reply->set_writers(writers);
-    return absl::OkStatus();
-  }()));
-  return reactor;
+  return IfAllowed<grpc::ServerUnaryReactor>(has_roles_, *context, "RequestUnrolls", [&] {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    reactor->Finish(ToGrpc([&] {
+      const absl::StatusOr<Table*> table = TableOf(*request);
+      if (!table.ok()) return table.status();
+      uint32_t writers = 0;
+      shard_->calls().ForEach(
+          [&](Call& call) { writers += call.RequestUnrolls(*table, request->policy_version()); });
+      reply->set_writers(writers);
+      return absl::OkStatus();
+    }()));
+    return reactor;
+  });
 }
 
 grpc::ServerUnaryReactor* ReplayService::Backup(grpc::CallbackServerContext* context,
                                                 const proto::BackupRequest* request,
                                                 proto::BackupReply* reply) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  // The server waits for its calls before the shard goes, and so for this.
-  shard_->backup_writer().Post([this, context, request, reply, reactor] {
-    const auto stopped = [&] { return context->IsCancelled() || !shard_->CheckServing().ok(); };
-    absl::Status status = shard_->CheckServing();
-    if (status.ok()) status = shard_->CheckRun(request->run());
-    if (status.ok()) {
-      absl::StatusOr<proto::BackupReply> backup = troupe::Backup(shard_, request->name(), stopped);
-      status = backup.status();
-      if (backup.ok()) *reply = *std::move(backup);
-    }
-    reactor->Finish(ToGrpc(status));
+  return IfAllowed<grpc::ServerUnaryReactor>(has_roles_, *context, "Backup", [&] {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    // The server waits for its calls before the shard goes, and so for this.
+    shard_->backup_writer().Post([this, context, request, reply, reactor] {
+      const auto stopped = [&] { return context->IsCancelled() || !shard_->CheckServing().ok(); };
+      absl::Status status = shard_->CheckServing();
+      if (status.ok()) status = shard_->CheckRun(request->run());
+      if (status.ok()) {
+        absl::StatusOr<proto::BackupReply> backup =
+            troupe::Backup(shard_, request->name(), stopped);
+        status = backup.status();
+        if (backup.ok()) *reply = *std::move(backup);
+      }
+      reactor->Finish(ToGrpc(status));
+    });
+    return reactor;
   });
-  return reactor;
 }
 
 grpc::ServerUnaryReactor* ReplayService::Describe(grpc::CallbackServerContext* context,
                                                   const proto::DescribeRequest* request,
                                                   proto::DescribeReply* reply) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  absl::Status status = shard_->CheckServing();
-  if (status.ok()) status = shard_->CheckRun(request->run());
-  if (status.ok()) *reply = shard_->Describe();
-  reactor->Finish(ToGrpc(status));
-  return reactor;
+  return IfAllowed<grpc::ServerUnaryReactor>(has_roles_, *context, "Describe", [&] {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    absl::Status status = shard_->CheckServing();
+    if (status.ok()) status = shard_->CheckRun(request->run());
+    if (status.ok()) *reply = shard_->Describe();
+    reactor->Finish(ToGrpc(status));
+    return reactor;
+  });
 }
 
 grpc::ServerReadReactor<proto::SnapshotChunk>* WeightsService::Publish(
     grpc::CallbackServerContext* context, proto::PublishReply* reply) {
-  return PublishCall::Start(shard_, reply);
+  return IfAllowed<grpc::ServerReadReactor<proto::SnapshotChunk>>(
+      has_roles_, *context, "Publish", [&] { return PublishCall::Start(shard_, reply); });
 }
 
 grpc::ServerWriteReactor<proto::SnapshotChunk>* WeightsService::Subscribe(
     grpc::CallbackServerContext* context, const proto::SubscribeRequest* request) {
-  return SubscribeCall::Start(shard_, *request);
+  return IfAllowed<grpc::ServerWriteReactor<proto::SnapshotChunk>>(
+      has_roles_, *context, "Subscribe", [&] { return SubscribeCall::Start(shard_, *request); });
 }
 
 }  // namespace troupe

@@ -17,7 +17,8 @@ class ReplayService final
                       proto::Replay::WithCallbackMethod_Backup<
                           proto::Replay::WithCallbackMethod_Describe<proto::Replay::Service>>>>>>> {
  public:
-  explicit ReplayService(Shard* shard) : shard_(shard) {}
+  // `has_roles`: its peers show certificates, and may call what their role may (roles.h).
+  ReplayService(Shard* shard, bool has_roles) : shard_(shard), has_roles_(has_roles) {}
 
   grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* Append(
       grpc::CallbackServerContext* context) override;
@@ -44,11 +45,12 @@ class ReplayService final
   absl::StatusOr<Table*> TableOf(const Request& request) const;
 
   Shard* const shard_;
+  const bool has_roles_;
 };
 
 class WeightsService final : public proto::Weights::CallbackService {
  public:
-  explicit WeightsService(Shard* shard) : shard_(shard) {}
+  WeightsService(Shard* shard, bool has_roles) : shard_(shard), has_roles_(has_roles) {}
 
   grpc::ServerReadReactor<proto::SnapshotChunk>* Publish(grpc::CallbackServerContext* context,
                                                          proto::PublishReply* reply) override;
@@ -57,6 +59,7 @@ class WeightsService final : public proto::Weights::CallbackService {
 
  private:
   Shard* const shard_;
+  const bool has_roles_;
 };
 
 }  // namespace troupe

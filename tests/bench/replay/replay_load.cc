@@ -80,7 +80,8 @@ absl::Status AddAppendClients(std::shared_ptr<const RowPatterns> patterns,
   const int64_t rows = absl::GetFlag(FLAGS_mode) == "fill" ? absl::GetFlag(FLAGS_rows) : 0;
   for (int i = 0; i < clients; ++i) {
     options.rows = rows * (i + 1) / clients - rows * i / clients;
-    auto channel = MakeChannel(absl::GetFlag(FLAGS_target), true);
+    auto channel =
+        MakeChannel(absl::GetFlag(FLAGS_target), *Credentials::Plaintext(/*anywhere=*/true));
     if (!channel.ok()) return channel.status();
     load->append.push_back(std::make_unique<AppendClient>(*channel, options, measuring));
   }
@@ -97,7 +98,8 @@ absl::Status AddSampleClients(std::shared_ptr<const RowPatterns> patterns,
   options.update_priorities = absl::GetFlag(FLAGS_update_priorities);
   options.min_size = absl::GetFlag(FLAGS_min_size);
   for (int i = 0; i < CountOf(FLAGS_sample_clients); ++i) {
-    auto channel = MakeChannel(absl::GetFlag(FLAGS_target), true);
+    auto channel =
+        MakeChannel(absl::GetFlag(FLAGS_target), *Credentials::Plaintext(/*anywhere=*/true));
     if (!channel.ok()) return channel.status();
     load->sample.push_back(std::make_unique<SampleClient>(*channel, options, measuring));
   }
@@ -108,7 +110,8 @@ absl::Status AddFollowClients(const std::shared_ptr<const RowPatterns>& patterns
                               const Measuring* measuring, Load* load) {
   const FollowLoad options{absl::GetFlag(FLAGS_run), absl::GetFlag(FLAGS_table), patterns};
   for (int i = 0; i < absl::GetFlag(FLAGS_clients); ++i) {
-    auto channel = MakeChannel(absl::GetFlag(FLAGS_target), true);
+    auto channel =
+        MakeChannel(absl::GetFlag(FLAGS_target), *Credentials::Plaintext(/*anywhere=*/true));
     if (!channel.ok()) return channel.status();
     load->follow.push_back(std::make_unique<FollowClient>(*channel, options, measuring));
   }
@@ -118,7 +121,7 @@ absl::Status AddFollowClients(const std::shared_ptr<const RowPatterns>& patterns
 absl::Status AddTransportClients(const std::string& target, const Measuring* measuring,
                                  Load* load) {
   for (int i = 0; i < absl::GetFlag(FLAGS_clients); ++i) {
-    auto channel = MakeChannel(target, false);
+    auto channel = MakeChannel(target, *Credentials::Plaintext());
     if (!channel.ok()) return channel.status();
     load->transport.push_back(std::make_unique<TransportClient>(
         *channel, TransportLoad{absl::GetFlag(FLAGS_message_bytes), absl::GetFlag(FLAGS_in_flight)},
@@ -164,7 +167,8 @@ void Pass(const Load& load, double seconds) {
 
 // The shard's DescribeReply in protobuf's JSON, with the names of the .proto.
 absl::StatusOr<Json> Describe() {
-  auto channel = MakeChannel(absl::GetFlag(FLAGS_target), true);
+  auto channel =
+      MakeChannel(absl::GetFlag(FLAGS_target), *Credentials::Plaintext(/*anywhere=*/true));
   if (!channel.ok()) return channel.status();
   grpc::ClientContext context;
   proto::DescribeReply reply;

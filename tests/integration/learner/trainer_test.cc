@@ -60,7 +60,7 @@ struct Learner {
     state = Resume(checkpoints, config.run(), info.max_epoch, *algorithm).value();
     log = ProgressLog::Create(run_dir, metrics).value();
     if (config.learner().sampling() == proto::REPLICA) {
-      replica = Replica::Create(config, /*insecure=*/false, info, *algorithm).value();
+      replica = Replica::Create(config, Credentials::Plaintext(), info, *algorithm).value();
     }
     trainer = std::make_unique<Trainer>(config,
                                         Trainer::Parts{*replay, *batches, *publisher, *algorithm,

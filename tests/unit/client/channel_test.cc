@@ -21,15 +21,16 @@ TEST(Channel, OnlyLiteralLoopbackAddressesAreLoopback) {
 }
 
 TEST(Channel, PlaintextToAnotherMachineNeedsTheFlag) {
-  const auto refused = MakeChannel("10.0.0.1:5000", /*insecure=*/false);
+  const auto refused = MakeChannel("10.0.0.1:5000", *Credentials::Plaintext());
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(refused.status().message(), HasSubstr("10.0.0.1:5000"));
-  EXPECT_TRUE(MakeChannel("10.0.0.1:5000", /*insecure=*/true).ok());
-  EXPECT_TRUE(MakeChannel("127.0.0.1:5000", /*insecure=*/false).ok());
+  EXPECT_TRUE(MakeChannel("10.0.0.1:5000", *Credentials::Plaintext(/*anywhere=*/true)).ok());
+  EXPECT_TRUE(MakeChannel("127.0.0.1:5000", *Credentials::Plaintext()).ok());
 }
 
 TEST(Channel, NoShardsIsAnInvalidArgument) {
-  EXPECT_EQ(MakeChannels({}, true).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(MakeChannels({}, *Credentials::Plaintext()).status().code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 TEST(Channel, StatusKeepsItsCodeAndNamesTheTarget) {
