@@ -329,7 +329,8 @@ TEST_P(ReplicaTrainerTest, AReplicaAboveItsBoundIsRefusedWithTheNumbers) {
       }(),
       dir_);
   const TableInfo info = remote.replay->WaitForTable(absl::InfiniteFuture()).value();
-  const absl::Status status = Replica::Create(config_, false, info, *remote.algorithm).status();
+  const absl::Status status =
+      Replica::Create(config_, Credentials::Plaintext(), info, *remote.algorithm).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
   EXPECT_NE(status.message().find("1000000 rows"), std::string::npos) << status;
   EXPECT_NE(status.message().find("max_replica_bytes is 1048576"), std::string::npos) << status;
