@@ -5,9 +5,12 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "actor/row_packer.h"
@@ -39,9 +42,11 @@ EnvSpec Spec() {
           .action_high = {2}};
 }
 
+using Wrap = std::function<std::unique_ptr<Algorithm>(std::unique_ptr<Algorithm>)>;
+
 // Everything that one learner process holds, but for its `main`.
 struct Learner {
-  Learner(const proto::Config& config, const std::string& run_dir)
+  Learner(const proto::Config& config, const std::string& run_dir, const Wrap& wrap = {})
       : checkpoints(absl::StrCat(run_dir, "/checkpoints"), 2), metrics("troupe-learner") {
     const proto::Table table = EffectiveTable(config, "replay").value();
     const std::vector<std::string> shards = {config.shards().begin(), config.shards().end()};
@@ -57,6 +62,7 @@ struct Learner {
     publisher = SnapshotPublisher::Create({.shards = shards, .run = config.run()}).value();
     const TableInfo info = replay->WaitForTable(absl::InfiniteFuture()).value();
     algorithm = MakeAlgorithm(config, info.layout).value();
+    if (wrap) algorithm = wrap(std::move(algorithm));
     state = Resume(checkpoints, config.run(), info.max_epoch, *algorithm).value();
     log = ProgressLog::Create(run_dir, metrics).value();
     if (config.learner().sampling() == proto::REPLICA) {
@@ -79,6 +85,44 @@ struct Learner {
   std::unique_ptr<ProgressLog> log;
   std::unique_ptr<Replica> replica;
   std::unique_ptr<Trainer> trainer;
+};
+
+// An algorithm that takes its policies, as those do whose updates go on meanwhile.
+class TakingAlgorithm final : public Algorithm {
+ public:
+  struct Encoded {
+    int64_t taken;  // updates when it was taken; -1: it was not
+    int64_t now;
+  };
+
+  TakingAlgorithm(std::unique_ptr<Algorithm> inner, std::vector<Encoded>& encoded)
+      : inner_(std::move(inner)), encoded_(encoded) {}
+
+  absl::Status Update(const WindowBatch& batch, int64_t env_steps) override {
+    return inner_->Update(batch, env_steps);
+  }
+  int64_t updates() const override { return inner_->updates(); }
+  std::map<std::string, double> Statistics() const override { return inner_->Statistics(); }
+  bool TakePolicy() override {
+    EXPECT_EQ(taken_, -1) << "the one before was never encoded";
+    taken_ = updates();
+    return true;
+  }
+  absl::StatusOr<std::string> EncodePolicy(const PolicyStamp& stamp) const override {
+    encoded_.push_back({std::exchange(taken_, -1), updates()});
+    return inner_->EncodePolicy(stamp);
+  }
+  absl::StatusOr<std::map<std::string, std::string>> Save() const override {
+    return inner_->Save();
+  }
+  absl::Status Load(const std::map<std::string, std::string>& files) override {
+    return inner_->Load(files);
+  }
+
+ private:
+  const std::unique_ptr<Algorithm> inner_;
+  std::vector<Encoded>& encoded_;
+  mutable int64_t taken_ = -1;
 };
 
 class TrainerTest : public testing::Test {
@@ -164,6 +208,23 @@ TEST_F(TrainerTest, LearnsFromEveryStepAfterTheWarmUpAndEndsWithAFinalSnapshot) 
   EXPECT_TRUE((*policy)->metadata().final_one);
   EXPECT_FALSE((*policy)->metadata().warmup);
   EXPECT_GE((*policy)->metadata().env_steps, 300);
+}
+
+TEST_F(TrainerTest, APolicyThatWasTakenIsPublishedAfterTheNextUpdatesBegan) {
+  std::vector<TakingAlgorithm::Encoded> encoded;
+  Learner learner(config_, dir_, [&](std::unique_ptr<Algorithm> inner) {
+    return std::make_unique<TakingAlgorithm>(std::move(inner), encoded);
+  });
+  ASSERT_TRUE(learner.trainer->Run().ok());
+  // For the warm-up and at its end, then one every 10 updates but at the last, and the final one.
+  ASSERT_EQ(encoded.size(), 2 + 24 + 1);
+  for (int i = 0; i < 24; ++i) {
+    EXPECT_EQ(encoded[2 + i].taken, 10 * (i + 1));
+    EXPECT_EQ(encoded[2 + i].now, 10 * (i + 1) + 1);
+  }
+  EXPECT_EQ(encoded.back().taken, -1);
+  EXPECT_EQ(encoded.back().now, 250);
+  EXPECT_TRUE((*Policy::FromSnapshot(*Newest()))->metadata().final_one);
 }
 
 TEST_F(TrainerTest, ARunThatIsCompleteIsSaidToBeOverAgain) {
