@@ -2,6 +2,7 @@
 #define TROUPE_LEARNER_FUSED_CUDA_SAC_ENGINE_H_
 
 #include <memory>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "learner/fused/sac_engine.h"
@@ -23,6 +24,8 @@ struct CudaOptions {
 
 // CUDA devices that there are; 0 also without a driver.
 int CudaDeviceCount();
+// Such as "NVIDIA H100 80GB HBM3"; empty if there is no such device.
+std::string CudaDeviceName(int device);
 
 // On a GPU of compute capability 8.0 or newer; needs no other library of CUDA's.  UNIMPLEMENTED:
 // layers too wide for the device's shared memory; INTERNAL names CUDA's error.

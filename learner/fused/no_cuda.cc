@@ -4,6 +4,7 @@
 namespace troupe {
 
 int CudaDeviceCount() { return 0; }
+std::string CudaDeviceName(int device) { return ""; }
 
 absl::StatusOr<std::unique_ptr<SacEngine>> MakeCudaSacEngine(const SacModel& model,
                                                              const CudaOptions& options) {

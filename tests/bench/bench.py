@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -45,6 +46,10 @@ def benchmarks(tests, out):
         yield [sys.executable, str(HERE / "learner" / "learner_peers.py"),
                "--bench", str(tests / "learner_bench"), "--peers_python", sb3,
                "--obs", str(obs), "--act", str(act)]
+    if shutil.which("nvidia-smi"):
+        for obs, act, batches in ((17, 6, "256,1024,4096,8192"), (348, 17, "256,4096")):
+            yield [str(tests / "fused_bench"), "--obs", str(obs), "--act", str(act),
+                   "--batches", batches]
     yield [sys.executable, str(HERE / "system" / "ppo_bench.py"), "--build_dir",
            str(tests.parent), "--peers_python", sb3]
 

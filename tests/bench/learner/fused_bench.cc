@@ -87,7 +87,7 @@ absl::StatusOr<nlohmann::ordered_json> Measure(int64_t batch) {
                             absl::GetFlag(FLAGS_exact) ? "-fp32" : "")},
       {"value", *rate},
       {"unit", "updates/s"},
-      {"machine", Machine()}};
+      {"machine", absl::GetFlag(FLAGS_device) == "cuda" ? CudaDeviceName(0) : Machine()}};
 }
 
 }  // namespace
