@@ -1,0 +1,121 @@
+// The CPU engine beside itself; fused_sac_test holds it against autograd.
+#include "learner/fused/cpu/cpu_sac_engine.h"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "tests/unit/fused/random_sac.h"
+
+namespace troupe {
+namespace {
+
+using cpu::InstructionSet;
+
+SacModel ModelOf(int64_t observation, int64_t action, std::vector<int64_t> hidden, int64_t batch) {
+  SacModel model;
+  model.observation_size = observation;
+  model.action_size = action;
+  model.actor_hidden = hidden;
+  model.critic_hidden = std::move(hidden);
+  model.batch_size = batch;
+  model.target_entropy = -static_cast<float>(action);
+  return model;
+}
+
+// ||a - b|| / ||b||.
+double Distance(const std::vector<float>& a, const std::vector<float>& b) {
+  double difference = 0, norm = 0;
+  for (size_t i = 0; i < b.size(); ++i) {
+    difference += std::pow(static_cast<double>(a[i]) - b[i], 2);
+    norm += std::pow(static_cast<double>(b[i]), 2);
+  }
+  return std::sqrt(difference / std::max(norm, 1e-300));
+}
+
+void ExpectNear(const SacState& a, const SacState& b, double tolerance) {
+  EXPECT_LT(Distance(a.actor.m, b.actor.m), tolerance);
+  EXPECT_LT(Distance(a.critics.m, b.critics.m), tolerance);
+  EXPECT_LT(Distance(a.actor.values, b.actor.values), tolerance);
+  EXPECT_LT(Distance(a.critics.values, b.critics.values), tolerance);
+  EXPECT_LT(Distance(a.target_critics, b.target_critics), tolerance);
+  EXPECT_LT(Distance(a.log_alpha.values, b.log_alpha.values), tolerance);
+  EXPECT_EQ(a.updates, b.updates);
+}
+
+SacState AfterUpdates(SacEngine& engine, int updates) {
+  RandomSac random(engine.model());
+  EXPECT_TRUE(engine.Load(random.State()).ok());
+  const auto replica = engine.MakeReplica({.capacity = 1000,
+                                           .observation_size = engine.model().observation_size,
+                                           .action_size = engine.model().action_size});
+  EXPECT_TRUE(random.Fill(**replica).ok());
+  EXPECT_TRUE(engine.UpdateFromReplica(updates).ok());
+  return *engine.Save();
+}
+
+class CpuSacEngineTest : public testing::TestWithParam<std::tuple<int, InstructionSet>> {
+ protected:
+  void SetUp() override {
+    kernels_ = cpu::KernelsFor(std::get<1>(GetParam()));
+    if (kernels_ == nullptr) GTEST_SKIP() << "this machine has not got these instructions";
+  }
+  int threads() const { return std::get<0>(GetParam()); }
+
+  const cpu::Kernels* kernels_ = nullptr;
+};
+
+TEST_P(CpuSacEngineTest, ThreadsAndInstructionsChangeRoundingAlone) {
+  for (const SacModel& model :
+       {ModelOf(17, 6, {64, 64}, 256), ModelOf(5, 1, {33}, 20), ModelOf(3, 2, {16, 70, 8}, 300)}) {
+    const auto plain = MakeCpuSacEngine(model, 1, *cpu::KernelsFor(InstructionSet::kPortable));
+    const auto engine = MakeCpuSacEngine(model, threads(), *kernels_);
+    ExpectNear(AfterUpdates(*engine, 2), AfterUpdates(*plain, 2), 1e-5);
+  }
+}
+
+TEST_P(CpuSacEngineTest, GivesTheSameBitsEveryTime) {
+  const SacModel model = ModelOf(11, 3, {40, 40}, 100);
+  const SacState first = AfterUpdates(*MakeCpuSacEngine(model, threads(), *kernels_), 50);
+  const SacState second = AfterUpdates(*MakeCpuSacEngine(model, threads(), *kernels_), 50);
+  EXPECT_EQ(first.actor.values, second.actor.values);
+  EXPECT_EQ(first.critics.v, second.critics.v);
+  EXPECT_EQ(first.target_critics, second.target_critics);
+  EXPECT_EQ(first.log_alpha.values, second.log_alpha.values);
+}
+
+TEST_P(CpuSacEngineTest, GivesBackTheStateThatItWasGiven) {
+  const SacModel model = ModelOf(11, 3, {20, 35}, 64);
+  const auto engine = MakeCpuSacEngine(model, threads(), *kernels_);
+  const SacState state = AfterUpdates(*MakeCpuSacEngine(model, 1, *kernels_), 3);
+  ASSERT_TRUE(engine->Load(state).ok());
+  const SacState again = *engine->Save();
+  EXPECT_EQ(again.actor.values, state.actor.values);
+  EXPECT_EQ(again.actor.m, state.actor.m);
+  EXPECT_EQ(again.critics.values, state.critics.values);
+  EXPECT_EQ(again.critics.v, state.critics.v);
+  EXPECT_EQ(again.target_critics, state.target_critics);
+  EXPECT_EQ(again.critics.steps, 3);
+  EXPECT_EQ(again.updates, 3);
+  EXPECT_EQ(*engine->ActorParameters(), state.actor.values);
+}
+
+std::string CaseName(const testing::TestParamInfo<std::tuple<int, InstructionSet>>& info) {
+  const char* const sets[] = {"Portable", "Avx2", "Avx512"};
+  return std::to_string(std::get<0>(info.param)) + "Threads" +
+         sets[static_cast<int>(std::get<1>(info.param))];
+}
+
+INSTANTIATE_TEST_SUITE_P(Engines, CpuSacEngineTest,
+                         testing::Combine(testing::Values(1, 2, 5),
+                                          testing::Values(InstructionSet::kPortable,
+                                                          InstructionSet::kAvx2,
+                                                          InstructionSet::kAvx512)),
+                         CaseName);
+
+}  // namespace
+}  // namespace troupe
