@@ -14,6 +14,25 @@ namespace {
 constexpr int kReplies = 16;
 constexpr int64_t kRowsInBlock = 64;
 
+// What the replica is to hold.  FAILED_PRECONDITION: the shards cut other windows.
+absl::StatusOr<ReplicaBuilder::Options> WindowsOf(const proto::Config& config,
+                                                  const proto::Table& rule,
+                                                  const TableInfo& table) {
+  const int64_t n_step = config.learner().sac().n_step();
+  if (table.window_length != n_step + 1 || table.window_stride != rule.window().stride()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the shards cut windows of ", table.window_length, " rows every ", table.window_stride,
+        ", the config says ", n_step + 1, " every ", rule.window().stride()));
+  }
+  const int64_t blocks = (rule.capacity_rows() + kRowsInBlock - 1) / kRowsInBlock;
+  return ReplicaBuilder::Options{
+      .n_step = n_step,
+      .gamma = config.learner().sac().gamma(),
+      .window_stride = table.window_stride,
+      .start_at_final_rows = rule.window().start_at_final_rows(),
+      .capacity_rows = static_cast<uint64_t>(blocks * kRowsInBlock * config.shards_size())};
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Replica>> Replica::Create(
@@ -22,29 +41,19 @@ absl::StatusOr<std::unique_ptr<Replica>> Replica::Create(
   const proto::Learner& learner = config.learner();
   const absl::StatusOr<proto::Table> rule = EffectiveTable(config, learner.table());
   if (!rule.ok()) return rule.status();
-  const int64_t n_step = learner.sac().n_step();
-  if (table.window_length != n_step + 1 || table.window_stride != rule->window().stride()) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "the shards cut windows of ", table.window_length, " rows every ", table.window_stride,
-        ", the config says ", n_step + 1, " every ", rule->window().stride()));
-  }
-  const int64_t blocks = (rule->capacity_rows() + kRowsInBlock - 1) / kRowsInBlock;
-  const ReplicaBuilder::Options options = {
-      .n_step = n_step,
-      .gamma = learner.sac().gamma(),
-      .window_stride = table.window_stride,
-      .start_at_final_rows = rule->window().start_at_final_rows(),
-      .capacity_rows = static_cast<uint64_t>(blocks * kRowsInBlock * config.shards_size())};
-  const absl::StatusOr<ReplicaShape> shape = ReplicaBuilder::ShapeFor(table.layout, options);
+  const absl::StatusOr<ReplicaBuilder::Options> options = WindowsOf(config, *rule, table);
+  if (!options.ok()) return options.status();
+  const absl::StatusOr<ReplicaShape> shape = ReplicaBuilder::ShapeFor(table.layout, *options);
   if (!shape.ok()) return shape.status();
   if (shape->size_bytes() > learner.max_replica_bytes()) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "a replica of ", options.capacity_rows, " rows, all shards' capacity_rows together, takes ",
-        shape->size_bytes(), " bytes; learner.max_replica_bytes is ", learner.max_replica_bytes()));
+    return absl::ResourceExhaustedError(
+        absl::StrCat("a replica of ", options->capacity_rows,
+                     " rows, all shards' capacity_rows together, takes ", shape->size_bytes(),
+                     " bytes; learner.max_replica_bytes is ", learner.max_replica_bytes()));
   }
   const absl::StatusOr<ReplicaStore*> store = algorithm.MakeReplica(*shape);
   if (!store.ok()) return store.status();
-  auto builder = ReplicaBuilder::Create(table.layout, options, *store);
+  auto builder = ReplicaBuilder::Create(table.layout, *options, *store);
   if (!builder.ok()) return builder.status();
   auto follower = FollowClient::Create({.shards = {config.shards().begin(), config.shards().end()},
                                         .credentials = std::move(credentials),
@@ -53,7 +62,7 @@ absl::StatusOr<std::unique_ptr<Replica>> Replica::Create(
                                         .capacity_rows = rule->capacity_rows(),
                                         .stride_bytes = table.layout.stride_bytes()});
   if (!follower.ok()) return follower.status();
-  spdlog::info("a replica of {} rows in the learner's memory: {} MiB", options.capacity_rows,
+  spdlog::info("a replica of {} rows in the learner's memory: {} MiB", options->capacity_rows,
                shape->size_bytes() >> 20);
   return absl::WrapUnique(new Replica(*std::move(follower), *std::move(builder)));
 }

@@ -40,7 +40,8 @@ class Bench:
 
     def _start(self, program, *flags):
         command = [os.path.join(self._args.build_dir, "bin", program), "--log_level=warning",
-                   "--metrics_port=-1", "--config", str(ROOT / "deploy/configs/sac_half_cheetah.txtpb"),
+                   "--metrics_port=-1",
+                   "--config", str(ROOT / "deploy/configs/sac_half_cheetah.txtpb"),
                    f"--set=shards=127.0.0.1:{self._port}", "--set=tables.capacity_rows=1000000",
                    "--set=tables.rate_limiter.samples_per_insert=0",
                    f"--set=learner.sac.random_steps={ROWS}",
@@ -114,8 +115,8 @@ def main():
         finally:
             bench.end()
     for sampling, found in rates.items():
-        print(json.dumps({"name": "system.sac_updates",
-                          "case": f"cpu/17-6/{args.batch}/1/{args.engine.lower()}/{sampling.lower()}",
+        kind = f"{args.engine}/{sampling}".lower()
+        print(json.dumps({"name": "system.sac_updates", "case": f"cpu/17-6/{args.batch}/1/{kind}",
                           "value": statistics.median(found), "unit": "updates/s",
                           "min": min(found), "max": max(found), "machine": machine()}), flush=True)
     return 0
