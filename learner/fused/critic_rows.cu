@@ -1,4 +1,4 @@
-#include "learner/fused/row_cluster.cuh"
+#include "learner/fused/rows_kernel.cuh"
 #include "learner/fused/sac_kernels.h"
 
 namespace troupe {
