@@ -46,8 +46,8 @@ torch::Tensor RecurrentStep(const RecurrentLayer& layer,
 struct RowSequences {
   torch::Tensor x;       // [B, T, inputs]
   torch::Tensor stored;  // [B, T, StateSize]: the state before each row; undefined: 0
-  // [B, T] bool: the row's state is `stored`, because it is the first or because an episode ended,
-  // or was cut, in the row before it; elsewhere it is what the row before it left.
+  // [B, T] bool: an episode ended, or was cut, in the row before, so that the row's state is
+  // `stored`, as that of every first row is; elsewhere it is what the row before left.
   torch::Tensor fresh;
   int64_t burn_in = 0;  // rows at the beginning that only lead to the states of the others
 };

@@ -5,12 +5,9 @@ namespace troupe {
 using torch::Tensor;
 
 PpoSteps InSequences(const PpoSteps& unrolls, int64_t unroll_length, int64_t length) {
-  PpoSteps sequences = ForAll(unrolls, [&](const Tensor& all) {
+  return ForAll(unrolls, [&](const Tensor& all) {
     return all.narrow(1, 0, unroll_length).flatten(0, 1).unflatten(0, {-1, length});
   });
-  sequences.fresh = sequences.fresh.clone();
-  sequences.fresh.select(1, 0).fill_(true);
-  return sequences;
 }
 
 PpoSteps StepsOf(const PpoSteps& sequences, const Tensor& seen) {
