@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <deque>
 #include <filesystem>
 #include <memory>
@@ -220,6 +221,28 @@ TEST_F(OnPolicyMemoryTest, TheLearnerRemembersWhatTheActorDid) {
   for (int i = 0; i < 20; ++i) {
     ASSERT_NO_FATAL_FAILURE(LearnOneVersion());
     EXPECT_LT(algorithm_->Statistics().at("kl"), 1e-9) << "version " << i;
+  }
+}
+
+TEST_F(OnPolicyMemoryTest, AnEpisodeBeginsWithoutMemories) {
+  StartActor();
+  StartLearner();
+  const int64_t offset =
+      replay_->WaitForTable(absl::InfiniteFuture())->layout.Find(kRecurrentState)->offset_bytes;
+  int64_t begun = 0;
+  for (int i = 0; begun < 5; ++i) {
+    ASSERT_LT(i, 100) << "no episode ends inside a window";
+    Publish();
+    const WindowBatch batch = Next();
+    for (int64_t row = 0; row < kWindows * kLength; ++row) {
+      const int64_t window = row / kLength, t = row % kLength;
+      float first;  // number of the state; only zeros are exactly 0
+      std::memcpy(&first, batch.row(window, t + 1) + offset, sizeof(first));
+      const uint32_t flags = ReadRowHeader(batch.row(window, t)).flags;
+      ASSERT_EQ(first == 0, flags != 0) << "window " << window << ", row " << t + 1;
+      begun += flags != 0;
+    }
+    ASSERT_TRUE(algorithm_->Update(batch, 0).ok());
   }
 }
 
