@@ -3,6 +3,7 @@
 set(TROUPE_CUDA AUTO CACHE STRING "Build the fused engine for GPUs: AUTO (if there is an nvcc), ON or OFF")
 set(TROUPE_HAS_CUDA FALSE)
 if(TROUPE_CUDA STREQUAL OFF)
+  message(STATUS "Fused engine for GPUs: left out, TROUPE_CUDA is OFF")
   return()
 endif()
 find_program(TROUPE_NVCC nvcc HINTS ENV CUDACXX ENV CUDA_HOME PATHS /usr/local/cuda/bin
