@@ -17,6 +17,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 PEERS = {"peers": ["envpool==1.2.5"], "peers-sb3": ["stable-baselines3==2.9.2", "gymnasium[mujoco]==1.4.0",
                        "mujoco==3.17.0"],
+         "peers-sbx": ["sbx-rl==0.28.0"],
          "peers-replay": (HERE / "replay" / "requirements.txt").read_text().split()}
 
 
@@ -35,7 +36,7 @@ def peer_python(name):
 
 def benchmarks(tests, out):
     """Commands that print lines of bench.jsonl."""
-    envpool, sb3 = peer_python("peers"), peer_python("peers-sb3")
+    envpool, sb3, sbx = (peer_python(name) for name in ("peers", "peers-sb3", "peers-sbx"))
     yield [sys.executable, str(HERE / "replay" / "replay_bench.py"), "--bin_dir",
            str(tests.parent / "bin"), "--out", str(out), "--peers_python",
            peer_python("peers-replay"), "--sb3_python", sb3]
@@ -43,9 +44,16 @@ def benchmarks(tests, out):
            "--peers_python", envpool]
     yield [str(tests / "actor_bench")]
     for obs, act in ((17, 6), (348, 17)):
-        yield [sys.executable, str(HERE / "learner" / "learner_peers.py"),
-               "--bench", str(tests / "learner_bench"), "--peers_python", sb3,
-               "--obs", str(obs), "--act", str(act)]
+        for peer, python in (("sb3", sb3), ("sbx", sbx)):
+            for threads in (1, 2):
+                yield [sys.executable, str(HERE / "learner" / "learner_peers.py"),
+                       "--bench", str(tests / "learner_bench"), "--peer", peer,
+                       "--peers_python", python, "--threads", str(threads),
+                       "--obs", str(obs), "--act", str(act)]
+    for flags in (["--algorithm", "products"], ["--algorithm", "ppo", "--batch", "64"],
+                  ["--engine", "REFERENCE"],
+                  ["--algorithm", "ppo", "--batch", "64", "--engine", "REFERENCE"]):
+        yield [str(tests / "learner_bench"), *flags]
     if shutil.which("nvidia-smi"):
         for obs, act, batches in ((17, 6, "256,1024,4096,8192"), (348, 17, "256,4096")):
             yield [str(tests / "fused_bench"), "--obs", str(obs), "--act", str(act),

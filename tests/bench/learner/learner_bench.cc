@@ -1,7 +1,8 @@
 // SAC updates, or PPO minibatches, per second from packed windows in memory, as a line of
-// bench.jsonl.
-//   learner_bench [--algorithm sac|ppo] [--device cpu] [--obs 17] [--act 6] [--batch 256]
-//                 [--threads 1] [--seconds 5]
+// bench.jsonl; or how often a second the matrix products of a SAC update alone go through
+// LibTorch's BLAS.
+//   learner_bench [--algorithm sac|ppo|products] [--engine AUTO|FUSED|REFERENCE] [--device cpu]
+//                 [--obs 17] [--act 6] [--batch 256] [--threads 1] [--seconds 5]
 // OPENBLAS_NUM_THREADS=1 must be set, as it is for the learner.
 #include <malloc.h>
 
@@ -22,8 +23,10 @@
 #include "learner/algorithm.h"
 #include "learner/make_algorithm.h"
 #include "tests/bench/bench_line.h"
+#include "tests/bench/learner/products.h"
 
-ABSL_FLAG(std::string, algorithm, "sac", "sac or ppo");
+ABSL_FLAG(std::string, algorithm, "sac", "sac, ppo or products");
+ABSL_FLAG(std::string, engine, "AUTO", "AUTO, FUSED or REFERENCE");
 ABSL_FLAG(std::string, device, "cpu", "cpu or cuda");
 ABSL_FLAG(int, obs, 17, "elements of an observation");
 ABSL_FLAG(int, act, 6, "elements of an action");
@@ -101,8 +104,14 @@ absl::StatusOr<double> UpdatesPerSecond(Algorithm& algorithm,
          absl::ToDoubleSeconds(absl::Now() - start);
 }
 
-absl::StatusOr<nlohmann::ordered_json> Measure() {
+absl::StatusOr<double> MeasureLearner() {
   proto::Config config;
+  const std::string engine = absl::GetFlag(FLAGS_engine);
+  proto::Engine which;
+  if (!proto::Engine_Parse(engine, &which)) {
+    return absl::InvalidArgumentError(absl::StrCat("no engine '", engine, "'"));
+  }
+  config.mutable_learner()->set_engine(which);
   config.mutable_learner()->set_device(absl::GetFlag(FLAGS_device));
   config.mutable_learner()->set_num_threads(absl::GetFlag(FLAGS_threads));
   if (IsPpo()) {
@@ -119,11 +128,25 @@ absl::StatusOr<nlohmann::ordered_json> Measure() {
   if (!algorithm.ok()) return algorithm.status();
   const std::vector<WindowBatch> batches = RandomBatches(*layout);
   const absl::Duration duration = absl::Seconds(absl::GetFlag(FLAGS_seconds));
-  auto rate = UpdatesPerSecond(**algorithm, batches, duration / 5);
-  if (rate.ok()) rate = UpdatesPerSecond(**algorithm, batches, duration);
+  const auto warm = UpdatesPerSecond(**algorithm, batches, duration / 5);
+  if (!warm.ok()) return warm.status();
+  return UpdatesPerSecond(**algorithm, batches, duration);
+}
+
+absl::StatusOr<nlohmann::ordered_json> Measure() {
+  const std::string algorithm = absl::GetFlag(FLAGS_algorithm),
+                    engine = absl::GetFlag(FLAGS_engine);
+  const auto rate =
+      algorithm == "products"
+          ? ProductsPerSecond(absl::GetFlag(FLAGS_obs), absl::GetFlag(FLAGS_act),
+                              absl::GetFlag(FLAGS_batch), absl::GetFlag(FLAGS_threads),
+                              absl::Seconds(absl::GetFlag(FLAGS_seconds)))
+          : MeasureLearner();
   if (!rate.ok()) return rate.status();
+  const std::string name =
+      engine == "REFERENCE" ? absl::StrCat(algorithm, ".reference") : algorithm;
   return nlohmann::ordered_json{
-      {"name", absl::StrCat("learner.", absl::GetFlag(FLAGS_algorithm))},
+      {"name", absl::StrCat("learner.", name)},
       {"case", absl::StrCat(absl::GetFlag(FLAGS_device), "/", absl::GetFlag(FLAGS_obs), "-",
                             absl::GetFlag(FLAGS_act), "/", absl::GetFlag(FLAGS_batch), "/",
                             absl::GetFlag(FLAGS_threads))},
