@@ -49,7 +49,7 @@ def benchmarks(tests, out):
                 yield [sys.executable, str(HERE / "learner" / "learner_peers.py"),
                        "--bench", str(tests / "learner_bench"), "--peer", peer,
                        "--peers_python", python, "--threads", str(threads),
-                       "--obs", str(obs), "--act", str(act)]
+                       "--obs", str(obs), "--act", str(act), "--seconds", "2"]
     for flags in (["--algorithm", "products"], ["--algorithm", "ppo", "--batch", "64"],
                   ["--engine", "REFERENCE"],
                   ["--algorithm", "ppo", "--batch", "64", "--engine", "REFERENCE"]):
