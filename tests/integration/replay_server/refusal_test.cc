@@ -182,9 +182,10 @@ TEST_F(RefusalTest, AnotherCapacityIsRefusedAtStart) {
 
 TEST_F(RefusalTest, HealthIsAskedByARealCall) {
   const std::string address = "127.0.0.1:" + std::to_string(port());
-  EXPECT_TRUE(CheckHealth(address, absl::Seconds(30)).ok());
+  EXPECT_TRUE(CheckHealth(address, absl::Seconds(30), *Credentials::Plaintext()).ok());
   server_ = nullptr;
-  EXPECT_EQ(CheckHealth(address, absl::Seconds(30)).code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(CheckHealth(address, absl::Seconds(30), *Credentials::Plaintext()).code(),
+            absl::StatusCode::kUnavailable);
 }
 
 TEST_F(RefusalTest, AMessageLargerThanItsCallDeclaredIsRefused) {
