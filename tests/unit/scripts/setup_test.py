@@ -122,20 +122,20 @@ class Setup(ScriptsTest):
     def test_root_installs_what_is_missing(self):
         code, output = self.run_script("setup", "run")
         self.assertEqual(code, 0, output)
-        self.assertIn("apt-get install -y --no-install-recommends prometheus\n", self.called())
+        self.assertIn("apt-get install -y --no-install-recommends openssl prometheus\n", self.called())
         self.assertFalse(os.path.exists(self.policy))
 
     def test_a_user_with_sudo_installs_what_is_missing(self):
         code, output = self.run_script("setup", "run", FAKE_UID="1000", FAKE_SUDO="1")
         self.assertEqual(code, 0, output)
         self.assertIn("sudo /bin/bash\n", self.called())
-        self.assertIn("apt-get install -y --no-install-recommends prometheus\n", self.called())
+        self.assertIn("apt-get install -y --no-install-recommends openssl prometheus\n", self.called())
 
     def test_a_user_whom_sudo_refuses_is_told_the_command(self):
         code, output = self.run_script("setup", "run", FAKE_UID="1000")
         self.assertEqual(code, 1, output)
         self.assertIn("sudo does not let us", output)
-        self.assertIn("\napt-get update && apt-get install -y --no-install-recommends prometheus\n",
+        self.assertIn("\napt-get update && apt-get install -y --no-install-recommends openssl prometheus\n",
                       output)
         self.assertEqual(self.called(), "")
 
@@ -144,7 +144,7 @@ class Setup(ScriptsTest):
         code, output = self.run_script("setup", "run", FAKE_UID="1000")
         self.assertEqual(code, 1, output)
         self.assertIn("there is no sudo", output)
-        self.assertIn("\napt-get update && apt-get install -y --no-install-recommends prometheus\n",
+        self.assertIn("\napt-get update && apt-get install -y --no-install-recommends openssl prometheus\n",
                       output)
 
     def test_a_failing_installation_is_quoted(self):
