@@ -220,7 +220,8 @@ TEST_F(OnPolicyMemoryTest, TheLearnerRemembersWhatTheActorDid) {
   StartLearner();
   for (int i = 0; i < 20; ++i) {
     ASSERT_NO_FATAL_FAILURE(LearnOneVersion());
-    EXPECT_LT(algorithm_->Statistics().at("kl"), 1e-9) << "version " << i;
+    // A float32 ratio of 1 is off by up to 1e-7; another memory would be off by far more.
+    EXPECT_LT(algorithm_->Statistics().at("kl"), 1e-6) << "version " << i;
   }
 }
 
