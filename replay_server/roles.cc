@@ -7,9 +7,15 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/types/span.h"
 
 namespace troupe {
 namespace {
+
+struct MethodRoles {
+  absl::string_view method;
+  absl::Span<const absl::string_view> roles;  // besides the operator
+};
 
 constexpr absl::string_view kOperator = "operator";
 constexpr absl::string_view kActor[] = {"actor"};
@@ -31,8 +37,6 @@ bool MayCall(absl::string_view role, absl::string_view method) {
 }
 
 }  // namespace
-
-absl::Span<const MethodRoles> AllMethodRoles() { return kMethodRoles; }
 
 absl::Status CheckRole(const grpc::ServerContextBase& context, absl::string_view method) {
   const std::shared_ptr<const grpc::AuthContext> peer = context.auth_context();
