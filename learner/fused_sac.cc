@@ -10,6 +10,7 @@
 #include "common/policy_codec.h"
 #include "common/recurrence.h"
 #include "common/tensor_file.h"
+#include "learner/sac_policy.h"
 #include "learner/state_files.h"
 
 namespace troupe {
@@ -226,22 +227,8 @@ absl::StatusOr<std::string> FusedSac::EncodePolicy(const PolicyStamp& stamp) con
       taken >= 0 ? engine_->TakenActor() : engine_->ActorParameters();
   if (!parameters.ok()) return parameters.status();
   std::copy(parameters->begin(), parameters->end(), actor_.values().data_ptr<float>());
-  const proto::Column& action = reader_.action();
-  PolicyMetadata metadata;
-  metadata.run = stamp.run;
-  metadata.version = stamp.version;
-  metadata.env_steps = stamp.env_steps;
-  metadata.updates = taken >= 0 ? taken : updates();
-  metadata.warmup = stamp.warmup;
-  metadata.final_one = stamp.final_one;
-  metadata.observation_size = reader_.observation_size();
-  metadata.action_size = reader_.action_size();
-  metadata.action_low.assign(action.low().begin(), action.low().end());
-  metadata.action_high.assign(action.high().begin(), action.high().end());
-  metadata.network = WithHiddenSizes(config_.actor());
-  metadata.log_std_min = config_.log_std_min();
-  metadata.log_std_max = config_.log_std_max();
-  return troupe::EncodePolicy(metadata, actor_);
+  return troupe::EncodePolicy(
+      SacPolicyMetadata(config_, reader_, stamp, taken >= 0 ? taken : updates()), actor_);
 }
 
 absl::StatusOr<std::map<std::string, std::string>> FusedSac::Save() const {

@@ -9,6 +9,7 @@
 #include "common/safetensors.h"
 #include "common/tensor_file.h"
 #include "learner/objectives.h"
+#include "learner/sac_policy.h"
 #include "learner/state_files.h"
 
 namespace troupe {
@@ -191,23 +192,8 @@ std::map<std::string, double> Sac::Statistics() const {
 }
 
 absl::StatusOr<std::string> Sac::EncodePolicy(const PolicyStamp& stamp) const {
-  const proto::Column& action = reader_.action();
-  PolicyMetadata metadata;
-  metadata.run = stamp.run;
-  metadata.version = stamp.version;
-  metadata.env_steps = stamp.env_steps;
-  metadata.updates = updates_;
-  metadata.warmup = stamp.warmup;
-  metadata.final_one = stamp.final_one;
-  metadata.observation_size = reader_.observation_size();
-  metadata.action_size = reader_.action_size();
-  metadata.action_low.assign(action.low().begin(), action.low().end());
-  metadata.action_high.assign(action.high().begin(), action.high().end());
-  metadata.network = WithHiddenSizes(config_.actor());
-  metadata.recurrence = NetworkOf(config_.recurrence());
-  metadata.log_std_min = config_.log_std_min();
-  metadata.log_std_max = config_.log_std_max();
-  return troupe::EncodePolicy(metadata, actor_.parameters());
+  return troupe::EncodePolicy(SacPolicyMetadata(config_, reader_, stamp, updates_),
+                              actor_.parameters());
 }
 
 absl::StatusOr<std::map<std::string, std::string>> Sac::Save() const {
