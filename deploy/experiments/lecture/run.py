@@ -72,18 +72,19 @@ def run_dir(args, algorithm, arm, seed):
     return args.out / f"{args.task}_{algorithm}_{arm}_{seed}"
 
 
-def complete(folder):
+def complete(folder, steps):
     try:
-        return "eval_return_mean" in json.loads((folder / "summary.json").read_text())
+        summary = json.loads((folder / "summary.json").read_text())
     except (OSError, ValueError):
         return False
+    return "eval_return_mean" in summary and summary["env_steps"] >= steps
 
 
 def train(args, algorithm, arm, seed):
     folder = run_dir(args, algorithm, arm, seed)
-    if complete(folder):
-        return
     steps = args.ppo_steps if algorithm == "ppo" else args.sac_steps
+    if complete(folder, steps):
+        return
     config = ROOT / "deploy" / "configs" / f"{algorithm}_{args.task}.txtpb"
     sets = [f"seed={seed}", f"total_env_steps={steps}", f"run={folder.name}",
             f"evaluator.interval_env_steps={max(1, steps // 25)}", *ARMS[algorithm][arm]]
