@@ -14,6 +14,7 @@
 #include "absl/hash/hash.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -26,14 +27,17 @@
 #include "common/program.h"
 #include "common/recurrence.h"
 
-ABSL_FLAG(int64_t, actor_index, 0, "Number of this actor; chooses the shard it starts with.");
+ABSL_FLAG(
+    int64_t, actor_index, 0,
+    "Number of this actor; chooses the shard it starts with.  -1: a random one, for actors that "
+    "nobody numbers.");
 ABSL_FLAG(bool, evaluate, false, "Play deterministic episodes and report returns; send no rows.");
 ABSL_FLAG(std::string, output_dir, "",
           "Folder for evaluations.jsonl and TensorBoard files (--evaluate; default '.'), or for "
           "actor-<index>.json, the counts at exit.");
 ABSL_FLAG(std::string, ledger, "",
           "File to append to, as JSON lines, how many rows of each stream the shards have acked; "
-          "one file an incarnation.");
+          "one file an incarnation.  With / at its end: the folder for a file of a random name.");
 ABSL_FLAG(std::string, probe, "",
           "Step the configured environment through this file of actions, one a line, print JSON "
           "lines and exit.");
@@ -51,6 +55,21 @@ namespace {
 
 // What a shard stores beside a row: how often it was sampled, and its part of a block's header.
 constexpr int64_t kRowOverheadBytes = 4;
+
+int64_t ActorIndex() {
+  static const int64_t index = [] {
+    const int64_t given = absl::GetFlag(FLAGS_actor_index);
+    return given >= 0 ? given : int64_t{std::random_device()() % 1000000};
+  }();
+  return index;
+}
+
+std::string LedgerPath() {
+  const std::string path = absl::GetFlag(FLAGS_ledger);
+  if (!absl::EndsWith(path, "/")) return path;
+  std::random_device device;
+  return absl::StrCat(path, absl::Hex(device()), absl::Hex(device()), ".jsonl");
+}
 
 std::vector<std::string> Shards(const proto::Config& config) {
   return {config.shards().begin(), config.shards().end()};
@@ -91,7 +110,7 @@ RowWriterOptions WriterOptions(const Program& program) {
   const proto::Config& config = program.config;
   const proto::Actor& actor = config.actor();
   return {.shards = Shards(config),
-          .first_shard = absl::GetFlag(FLAGS_actor_index),
+          .first_shard = ActorIndex(),
           .credentials = program.credentials,
           .run = config.run(),
           .table = actor.table(),
@@ -108,7 +127,7 @@ RowWriterOptions WriterOptions(const Program& program) {
 uint64_t IncarnationSeed(const proto::Config& config) {
   std::random_device device;
   const uint64_t incarnation = uint64_t{device()} << 32 | device();
-  return absl::HashOf(config.seed(), absl::GetFlag(FLAGS_actor_index), incarnation);
+  return absl::HashOf(config.seed(), ActorIndex(), incarnation);
 }
 
 absl::StatusOr<std::vector<double>> ParseState(const std::string& text) {
@@ -157,10 +176,10 @@ absl::Status Act(Program& program) {
   return RunActor({.environment = config.environment(),
                    .asset_dir = DefaultAssetDir(),
                    .num_threads = config.actor().num_threads(),
-                   .actor_index = absl::GetFlag(FLAGS_actor_index),
+                   .actor_index = ActorIndex(),
                    .seed = IncarnationSeed(config),
                    .output_dir = absl::GetFlag(FLAGS_output_dir),
-                   .ledger = absl::GetFlag(FLAGS_ledger),
+                   .ledger = LedgerPath(),
                    .max_rows_ahead = MaxRowsAhead(config, *table),
                    .with_log_prob = IsOnPolicy(config),
                    .state_size = MemorySize(config),

@@ -1,6 +1,7 @@
 #include "common/flags.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <optional>
 #include <utility>
 
@@ -10,6 +11,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "common/nearest.h"
 
@@ -29,12 +31,33 @@ class Parser final {
   explicit Parser(absl::Span<char* const> args) : args_(args) {}
 
   absl::StatusOr<CommandLine> Parse() {
+    TakeEnvironment();
     while (next_ < args_.size()) ParseOne(args_[next_++]);
     if (faults_.empty()) return std::move(result_);
     return absl::InvalidArgumentError(absl::StrJoin(faults_, "\n"));
   }
 
  private:
+  void TakeEnvironment() {
+    for (const std::string& name : FlagNames()) {
+      const std::string variable = absl::StrCat("TROUPE_", absl::AsciiStrToUpper(name));
+      const char* const value = std::getenv(variable.c_str());
+      if (value == nullptr || *value == '\0') continue;
+      if (name == "set") {
+        result_.sets = absl::StrSplit(value, absl::ByAnyChar(" \t\n"), absl::SkipEmpty());
+      } else if (absl::CommandLineFlag* flag = absl::FindCommandLineFlag(name)) {
+        ParseValue(*flag, absl::StrCat(variable, "="), value);
+      }
+    }
+  }
+
+  void ParseValue(absl::CommandLineFlag& flag, absl::string_view where, absl::string_view value) {
+    std::string error;
+    if (!flag.ParseFrom(value, &error)) {
+      faults_.push_back(absl::StrCat(where, value, ": ", error));
+    }
+  }
+
   void ParseOne(absl::string_view word) {
     if (word == "-h") word = "--help";
     absl::string_view name = word;
@@ -70,11 +93,7 @@ class Parser final {
       return;
     }
     if (flag->IsOfType<bool>() && !value) value = "true";
-    if (!TakeValue(name, value)) return;
-    std::string error;
-    if (!flag->ParseFrom(*value, &error)) {
-      faults_.push_back(absl::StrCat("--", name, "=", *value, ": ", error));
-    }
+    if (TakeValue(name, value)) ParseValue(*flag, absl::StrCat("--", name, "="), *value);
   }
 
   // Takes the next word as the value if there is none yet.
@@ -110,9 +129,12 @@ std::string FlagsHelp(absl::string_view name, absl::string_view about) {
   }
   std::sort(entries.begin(), entries.end());
   absl::StrAppend(&text, absl::StrJoin(entries, ""));
-  absl::StrAppend(&text, "  --help, --version\n",
-                  "\nExit codes: 0 done or stopped by a signal, 1 failed, 2 wrong flags or "
-                  "configuration.\n");
+  absl::StrAppend(
+      &text, "  --help, --version\n",
+      "\nThe environment may set what the command line does not: TROUPE_NAME is --name, and "
+      "TROUPE_SET\nholds settings with spaces between them.\n"
+      "\nExit codes: 0 done or stopped by a signal, 1 failed, 2 wrong flags or "
+      "configuration.\n");
   return text;
 }
 

@@ -20,6 +20,7 @@
 #include "common/config.h"
 #include "common/flags.h"
 #include "common/logging.h"
+#include "common/metrics_check.h"
 
 ABSL_FLAG(std::string, config, "",
           "Configuration of the run, protobuf text format; see proto/config.proto.");
@@ -33,6 +34,8 @@ ABSL_FLAG(std::string, log_level, "info", "trace, debug, info, warning, error or
 ABSL_FLAG(bool, log_json, false, "Log lines are JSON.");
 ABSL_FLAG(bool, print_config, false,
           "Check the configuration, print it with every --set applied, and exit.");
+ABSL_FLAG(bool, health, false,
+          "Ask the program that runs with the same flags whether it is well; exit 0 if it is.");
 ABSL_FLAG(std::string, tls_dir, "",
           "Folder with ca.pem, cert.pem and key.pem, read again when they change: every connection "
           "is made with mutual TLS; see deploy/certs.");
@@ -40,6 +43,8 @@ ABSL_FLAG(bool, insecure, false, "Allow plaintext connections beyond this machin
 
 namespace troupe {
 namespace {
+
+constexpr absl::Duration kHealthTimeout = absl::Seconds(5);
 
 // Turns SIGINT and SIGTERM into a request to stop.  The signals are blocked in the thread that
 // makes it, hence in all threads made after it; one thread waits for them.
@@ -106,6 +111,12 @@ absl::Status ServeMetrics(Metrics& metrics) {
   return path.empty() ? absl::OkStatus() : WriteFileAtomically(path, absl::StrCat(*bound, "\n"));
 }
 
+absl::Status CheckHealth(const ProgramSpec& spec, Program& program) {
+  if (spec.check_health) return spec.check_health(program);
+  return CheckMetrics(absl::GetFlag(FLAGS_metrics_host), absl::GetFlag(FLAGS_metrics_port),
+                      kHealthTimeout);
+}
+
 absl::StatusOr<std::shared_ptr<const Credentials>> CredentialsFromFlags() {
   const std::string directory = absl::GetFlag(FLAGS_tls_dir);
   if (directory.empty()) return Credentials::Plaintext(absl::GetFlag(FLAGS_insecure));
@@ -132,8 +143,9 @@ absl::Status RunBody(const ProgramSpec& spec, const CommandLine& command_line,
   const auto credentials = CredentialsFromFlags();
   if (!credentials.ok()) return credentials.status();
   Metrics metrics(spec.name);
-  if (status = ServeMetrics(metrics); !status.ok()) return status;
   Program program{spec.name, *std::move(config), stop, metrics, *credentials};
+  if (absl::GetFlag(FLAGS_health)) return CheckHealth(spec, program);
+  if (status = ServeMetrics(metrics); !status.ok()) return status;
   status = body(program);
   metrics.StopServing();
   return status;

@@ -51,6 +51,9 @@ struct ProgramSpec {
   std::string name;
   // First paragraph of --help.
   std::string about;
+  // What --health asks instead of calling the body; none: whether the process that serves metrics
+  // on --metrics_host and --metrics_port answers.
+  std::function<absl::Status(Program&)> check_health;
 };
 
 // The whole of a `main`:
@@ -58,7 +61,8 @@ struct ProgramSpec {
 //     return troupe::RunProgram({"troupe-actor", "Steps ..."}, argc, argv, Run);
 //   }
 // Parses flags (those that the program defines by ABSL_FLAG in its main.cc and the common ones:
-// --config, --set, --print_config, --metrics_port, --log_level, --tls_dir and so on; see --help),
+// --config, --set, --print_config, --health, --metrics_port, --log_level, --tls_dir and so on, each
+// also from the environment, TROUPE_CONFIG; see --help),
 // answers --help and --version, sets up logging, signals, the limit of open files and the
 // exposition of metrics, and calls `body`.
 //

@@ -24,7 +24,6 @@ ABSL_FLAG(
 ABSL_FLAG(std::string, data_dir, "", "directory that holds the rows and the newest snapshot");
 ABSL_FLAG(int, shard_index, 0, "which of the config's shards this is");
 ABSL_FLAG(std::string, port_file, "", "file to write the port to once the shard serves");
-ABSL_FLAG(bool, health, false, "ask the shard at --listen whether it serves; exit 0 if it does");
 ABSL_FLAG(
     std::string, backup, "",
     "name: ask the shard at --listen to copy what it holds into replay_server.backup_dir/name");
@@ -120,12 +119,15 @@ absl::Status BackUp(const std::string& address, const std::string& name,
   return absl::OkStatus();
 }
 
+absl::Status AskHealth(Program& program) {
+  const absl::StatusOr<std::string> address = ListenAddress(program.config);
+  if (!address.ok()) return address.status();
+  return CheckHealth(*address, absl::Seconds(5), *program.credentials);
+}
+
 absl::Status Run(Program& program) {
   absl::StatusOr<std::string> address = ListenAddress(program.config);
   if (!address.ok()) return address.status();
-  if (absl::GetFlag(FLAGS_health)) {
-    return CheckHealth(*address, absl::Seconds(5), *program.credentials);
-  }
   if (const std::string name = absl::GetFlag(FLAGS_backup); !name.empty()) {
     return BackUp(*address, name, *program.credentials);
   }
@@ -160,6 +162,8 @@ absl::Status Run(Program& program) {
 int main(int argc, char** argv) {
   return troupe::RunProgram({"troupe-replay-server",
                              "Holds one shard of the replay: takes rows from actors, gives windows "
-                             "to the learner and relays its snapshots."},
+                             "to the learner and relays its snapshots. --health asks the shard at "
+                             "--listen.",
+                             troupe::AskHealth},
                             argc, argv, troupe::Run);
 }

@@ -46,13 +46,15 @@ class CertsTest(unittest.TestCase):
 
     def test_roles_over_a_shard(self):
         address = self.start_shard()
-        for role in ("actor", "learner", "operator"):
+        for role in ("actor", "learner", "operator", "replay_server"):
             health = self.ask(address, "--health", f"--tls_dir={self.certs / role}")
             self.assertEqual(health.returncode, 0, health.stderr)
         self.assertEqual(self.ask(address, "--health").returncode, 1)
         refused = self.ask(address, "--backup=b", f"--tls_dir={self.certs / 'actor'}")
         self.assertEqual(refused.returncode, 1)
         self.assertIn("role 'actor' may not call Backup", refused.stderr)
+        itself = self.ask(address, "--backup=b", f"--tls_dir={self.certs / 'replay_server'}")
+        self.assertIn("role 'replay_server' may not call Backup", itself.stderr)
         unset = self.ask(address, "--backup=b", f"--tls_dir={self.certs / 'operator'}")
         self.assertIn("backup_dir", unset.stderr)
 

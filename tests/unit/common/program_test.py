@@ -11,8 +11,9 @@ import unittest
 import urllib.request
 
 
-def run(*args):
-    return subprocess.run([PROGRAM, *args], capture_output=True, text=True, timeout=60)
+def run(*args, **environment):
+    return subprocess.run([PROGRAM, *args], capture_output=True, text=True, timeout=60,
+                          env={**os.environ, **environment})
 
 
 class WrongUse(unittest.TestCase):
@@ -70,6 +71,19 @@ class RightUse(unittest.TestCase):
         self.assertEqual(result.stdout.count("seed: 7"), 2, result.stdout)
         self.assertIn('run: "a"', result.stdout)
 
+    def test_the_environment_sets_flags_and_settings_below_the_command_line(self):
+        result = run("--set=seed=8", TROUPE_TWICE="true", TROUPE_SET=" seed=7\n run=a ")
+        self.assertEqual(result.stdout.count("seed: 8"), 2, result.stdout)
+        self.assertIn('run: "a"', result.stdout)
+        self.assertEqual(run("--notwice", TROUPE_TWICE="true", TROUPE_SET="").stdout.count("seed"),
+                         run().stdout.count("seed"))
+
+    def test_a_wrong_variable_is_named(self):
+        result = run(TROUPE_TWICE="perhaps", TROUPE_METRICS_PORT="abc")
+        self.assertEqual(result.returncode, 2)
+        for name in ("TROUPE_TWICE=perhaps", "TROUPE_METRICS_PORT=abc"):
+            self.assertIn(name, result.stderr)
+
     def test_json_logs_stay_json_whatever_they_hold(self):
         result = run("--metrics_port=0", "--log_json")
         lines = [json.loads(line) for line in result.stderr.splitlines()]
@@ -103,12 +117,29 @@ class Running(unittest.TestCase):
         self.assertEqual(process.returncode, 1)
         self.assertIn("second signal", err)
 
-    def test_metrics_are_served_on_the_port_in_the_file(self):
+    def start_with_metrics(self):
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "port")
-            self.start("--what=wait", "--metrics_port=0", f"--metrics_port_file={path}")
+            process = self.start("--what=wait", "--metrics_port=0", f"--metrics_port_file={path}")
             with open(path) as file:
-                port = int(file.read())
+                return process, int(file.read())
+
+    def test_health_is_an_answer_of_the_process_with_the_metrics(self):
+        process, port = self.start_with_metrics()
+        well = run("--health", f"--metrics_port={port}")
+        self.assertEqual((well.returncode, well.stdout), (0, ""), well.stderr)
+        process.send_signal(signal.SIGSTOP)
+        stopped = run("--health", f"--metrics_port={port}")
+        self.assertEqual(stopped.returncode, 1)
+        self.assertIn(f"127.0.0.1:{port}", stopped.stderr)
+        process.kill()
+        process.wait()
+        gone = run("--health", f"--metrics_port={port}")
+        self.assertEqual(gone.returncode, 1)
+        self.assertIn("Connection refused", gone.stderr)
+
+    def test_metrics_are_served_on_the_port_in_the_file(self):
+        _, port = self.start_with_metrics()
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
             self.assertIn('program="troupe-test"', answer.read().decode())
 
