@@ -1,5 +1,6 @@
 #include "actor/evaluation_log.h"
 
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -24,10 +25,16 @@ EvaluationLog::EvaluationLog(std::string path, std::unique_ptr<EventWriter> even
           metrics.AddGauge("troupe_evaluator_return_mean", "Mean return of the last evaluation.")),
       return_std_(metrics.AddGauge("troupe_evaluator_return_std",
                                    "Standard deviation of the returns of the last evaluation.")),
+      length_mean_(metrics.AddGauge("troupe_evaluator_episode_length_steps",
+                                    "Mean length of the episodes of the last evaluation.")),
       env_steps_(metrics.AddGauge("troupe_evaluator_env_steps",
                                   "Environment steps of the run behind the evaluated policy.")),
       evaluations_(
-          metrics.AddCounter("troupe_evaluator_evaluations_total", "Evaluations finished.")) {}
+          metrics.AddCounter("troupe_evaluator_evaluations_total", "Evaluations finished.")) {
+  for (prometheus::Gauge* gauge : {&return_mean_, &return_std_, &length_mean_, &env_steps_}) {
+    gauge->Set(std::nan(""));  // until there is one
+  }
+}
 
 absl::StatusOr<std::unique_ptr<EvaluationLog>> EvaluationLog::Create(const std::string& directory,
                                                                      Metrics& metrics) {
@@ -43,6 +50,7 @@ absl::Status EvaluationLog::Write(const PolicyMetadata& policy, const EpisodeRes
   const double std = StandardDeviation(results.returns);
   return_mean_.Set(mean);
   return_std_.Set(std);
+  length_mean_.Set(MeanLength(results));
   env_steps_.Set(static_cast<double>(policy.env_steps));
   evaluations_.Increment();
   const nlohmann::ordered_json line = {

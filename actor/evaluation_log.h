@@ -30,6 +30,7 @@ class EvaluationLog final {
   const std::unique_ptr<EventWriter> events_;
   prometheus::Gauge& return_mean_;
   prometheus::Gauge& return_std_;
+  prometheus::Gauge& length_mean_;
   prometheus::Gauge& env_steps_;
   prometheus::Counter& evaluations_;
 };

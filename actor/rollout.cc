@@ -31,7 +31,10 @@ RolloutMetrics::RolloutMetrics(Metrics& metrics)
       episode_length(metrics.AddGauge("troupe_actor_episode_length_steps",
                                       "Length of the last episode that ended.")),
       policy_version(metrics.AddGauge("troupe_actor_policy_version",
-                                      "Counter part of the version of the policy in use.")) {}
+                                      "Counter part of the version of the policy in use.")) {
+  episode_return.Set(std::nan(""));  // until there is one
+  episode_length.Set(std::nan(""));
+}
 
 Rollout::Rollout(VectorEnv& envs, const RowPacker& packer, RowWriter& writer, PolicyFeed& feed,
                  RolloutMetrics& metrics, uint64_t seed, const UnrollRule& unroll)

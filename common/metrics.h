@@ -25,7 +25,8 @@ using Labels = prometheus::Labels;
 // goes later.  Names are whole ("troupe_replay_rows"), in base units, `_total` on counters; an
 // ill-formed or repeated one is a bug and aborts.
 //
-// `troupe_build_info` and `process_start_time_seconds` are there from the beginning.
+// `troupe_build_info` and what Prometheus' own clients say of their process (start, CPU time,
+// memory, descriptors) are there from the beginning.
 class Metrics final {
  public:
   // `program` such as "troupe-actor".
@@ -49,6 +50,10 @@ class Metrics final {
   void AddSampledGauge(const std::string& name, const std::string& help,
                        std::function<double()> read, const Labels& labels = {});
 
+  // Calls `prepare` before sampled metrics are read, each time, so that they may share what it has
+  // gathered.  One scrape is answered at a time.
+  void BeforeSampling(std::function<void()> prepare);
+
   // Adds room on the disk of `directory` as `troupe_disk_free_bytes` and `troupe_disk_size_bytes`.
   // Once a process.
   void AddDisk(const std::string& directory);
@@ -64,12 +69,14 @@ class Metrics final {
  private:
   class Sampled;
 
+  void AddProcess();
+
   const std::shared_ptr<prometheus::Registry> registry_;
   const std::shared_ptr<Sampled> sampled_;
   std::unique_ptr<MetricsServer> server_;  // Serve and StopServing: one thread, the owner's
 };
 
-// 100 us to 10 s, about three a decade. Unit: seconds.
+// 1 us to 10 s, three a decade. Unit: seconds.
 std::vector<double> DurationBounds();
 
 }  // namespace troupe

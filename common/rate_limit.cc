@@ -36,18 +36,20 @@ double RateLimiter::Excess(const LimiterCounts& counts) const {
   return Earned(counts) - AsDouble(counts.sampled) - limit_.slack;
 }
 
-bool RateLimiter::SampleFits(uint64_t n, const LimiterCounts& counts) const {
-  if (!WarmedUp(counts)) return false;
-  return limit_.samples_per_insert == 0 ||
-         AsDouble(counts.sampled) + AsDouble(n) <= Earned(counts) + limit_.slack;
+Limit RateLimiter::SampleLimit(uint64_t n, const LimiterCounts& counts) const {
+  if (!WarmedUp(counts)) return Limit::kMinSize;
+  const bool fits = limit_.samples_per_insert == 0 ||
+                    AsDouble(counts.sampled) + AsDouble(n) <= Earned(counts) + limit_.slack;
+  return fits ? Limit::kNone : Limit::kSamplesPerInsert;
 }
 
-bool RateLimiter::WritersMayWrite(const LimiterCounts& counts) const {
-  if (counts.starved_here) return true;
+Limit RateLimiter::WriterLimit(const LimiterCounts& counts) const {
+  if (counts.starved_here) return Limit::kNone;
+  if (Excess(counts) > 0) return Limit::kSamplesPerInsert;
+  if (AsDouble(counts.inserted_here) > counts.share_here) return Limit::kShare;
   const bool queue_is_full = limit_.queue_length > 0 && WarmedUp(counts) &&
                              counts.unsampled_here >= static_cast<uint64_t>(limit_.queue_length);
-  const bool share_is_used = AsDouble(counts.inserted_here) > counts.share_here;
-  return Excess(counts) <= 0 && !share_is_used && !queue_is_full;
+  return queue_is_full ? Limit::kQueueLength : Limit::kNone;
 }
 
 double RateLimiter::Headroom(const LimiterCounts& counts) const {

@@ -30,6 +30,9 @@ struct LimiterCounts {
   bool starved_here = false;
 };
 
+// What holds a sample or the writers back.
+enum class Limit { kNone, kMinSize, kSamplesPerInsert, kShare, kQueueLength };
+
 // Keeps sampling and inserting in step.  With I inserted, P preloaded and S sampled windows,
 // r = samples_per_insert and m = max(0, min_size - P), the inserts that the warm-up takes:
 //   n samples fit     iff I + P >= min_size and (r == 0 or S + n <= r max(0, I - m) + slack)
@@ -49,8 +52,14 @@ class RateLimiter final {
 
   const RateLimit& limit() const { return limit_; }
 
-  bool SampleFits(uint64_t n, const LimiterCounts& counts) const;
-  bool WritersMayWrite(const LimiterCounts& counts) const;
+  Limit SampleLimit(uint64_t n, const LimiterCounts& counts) const;
+  Limit WriterLimit(const LimiterCounts& counts) const;
+  bool SampleFits(uint64_t n, const LimiterCounts& counts) const {
+    return SampleLimit(n, counts) == Limit::kNone;
+  }
+  bool WritersMayWrite(const LimiterCounts& counts) const {
+    return WriterLimit(counts) == Limit::kNone;
+  }
 
   // Windows that may still be inserted over all shards: m + (S + slack) / r - I, not below 0;
   // infinite if r == 0.  Each shard takes an equal part of it at the learner's every word, or the

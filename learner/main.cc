@@ -107,6 +107,9 @@ absl::Status Run(Program& program) {
   if (!options.ok()) return options.status();
   const auto log = ProgressLog::Create(run_dir, program.metrics);
   if (!log.ok()) return log.status();
+  program.metrics
+      .AddGauge("troupe_learner_target_env_steps", "Environment steps at which the run is over.")
+      .Set(static_cast<double>(config.total_env_steps()));
   const auto replay = ReplayClient::Create(*options);
   if (!replay.ok()) return replay.status();
   const auto publisher = SnapshotPublisher::Create(PublisherOptions(program));

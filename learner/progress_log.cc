@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -79,6 +80,7 @@ ProgressLog::ProgressLog(std::string path, std::unique_ptr<EventWriter> events, 
                                            "Time of one gradient step.", DurationBounds())) {
   for (const auto& [name, help] : kStatistics) {
     statistics_[name] = &metrics.AddGauge(absl::StrCat("troupe_learner_", name), help);
+    statistics_[name]->Set(std::nan(""));  // for good, where the algorithm has none such
   }
 }
 

@@ -29,6 +29,11 @@ void CallRegistry::Remove(const Call* call) {
   calls_.erase(call);
 }
 
+int CallRegistry::size() const {
+  absl::MutexLock lock(&mu_);
+  return static_cast<int>(calls_.size());
+}
+
 std::vector<std::shared_ptr<Call>> CallRegistry::UnderWay() {
   std::vector<std::shared_ptr<Call>> calls;
   for (const auto& [raw, weak] : calls_) {

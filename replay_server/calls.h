@@ -40,6 +40,8 @@ class CallRegistry final {
   void DrainAll() ABSL_LOCKS_EXCLUDED(mu_);
   // Calls `visit` with each call that is under way now, without the registry's lock.
   void ForEach(absl::FunctionRef<void(Call&)> visit) ABSL_LOCKS_EXCLUDED(mu_);
+  int size() const ABSL_LOCKS_EXCLUDED(mu_);
+  int max_calls() const { return max_calls_; }
   // True once no call is left; false after `timeout`.
   bool AwaitNone(absl::Duration timeout) ABSL_LOCKS_EXCLUDED(mu_);
 
@@ -47,7 +49,7 @@ class CallRegistry final {
   std::vector<std::shared_ptr<Call>> UnderWay() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const int max_calls_;
-  absl::Mutex mu_;
+  mutable absl::Mutex mu_;
   bool draining_ ABSL_GUARDED_BY(mu_) = false;
   absl::flat_hash_map<const Call*, std::weak_ptr<Call>> calls_ ABSL_GUARDED_BY(mu_);
 };

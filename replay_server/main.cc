@@ -88,28 +88,6 @@ absl::StatusOr<ShardOptions> MakeShardOptions(const proto::Config& config) {
   std::_Exit(kExitFailure);
 }
 
-void WatchDisk(Metrics* metrics, ShardOptions* options) {
-  prometheus::Histogram& append_seconds =
-      metrics->AddHistogram("troupe_replay_append_duration_seconds",
-                            "Time to store one message of rows.", DurationBounds());
-  options->observe_append = [&append_seconds](absl::Duration duration) {
-    append_seconds.Observe(absl::ToDoubleSeconds(duration));
-  };
-  prometheus::Histogram& sync_seconds = metrics->AddHistogram(
-      "troupe_replay_sync_duration_seconds",
-      "Time to bring a group of rows to the disk, with ack = DISK.", DurationBounds());
-  options->disk_sync.observe = [&sync_seconds](absl::Duration duration) {
-    sync_seconds.Observe(absl::ToDoubleSeconds(duration));
-  };
-  prometheus::Counter& sync_failures = metrics->AddCounter(
-      "troupe_replay_sync_failures_total", "Syncs that the disk had no space for, tried again.");
-  options->disk_sync.warn = [&sync_failures](const absl::Status& status) {
-    sync_failures.Increment();
-    spdlog::warn("ACKS ARE WITHHELD, trying again each second: {}", status.ToString());
-  };
-  options->disk_sync.fail = EndFailed;
-}
-
 absl::Status BackUp(const std::string& address, const std::string& name,
                     const Credentials& credentials) {
   const absl::StatusOr<proto::BackupReply> reply = RequestBackup(address, name, credentials);
@@ -134,7 +112,9 @@ absl::Status Run(Program& program) {
   absl::StatusOr<ShardOptions> options = MakeShardOptions(program.config);
   if (!options.ok()) return options.status();
   ExitOnBusErrors();
-  WatchDisk(&program.metrics, &*options);
+  const ShardObservers observers(&program.metrics);
+  observers.Watch(&*options);
+  options->disk_sync.fail = EndFailed;
   absl::StatusOr<std::unique_ptr<Server>> server =
       Server::Start(*address, *options, *program.credentials);
   if (!server.ok()) {

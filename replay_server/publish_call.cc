@@ -98,6 +98,7 @@ void PublishCall::Store() {
 void PublishCall::End(const absl::Status& status) {
   if (finished_) return;
   finished_ = true;
+  shard_->NoteEnd(status);
   Finish(ToGrpc(status));
 }
 

@@ -111,7 +111,8 @@ void SampleCall::AnswerNext() {
   const bool has_memory = shard_->budget().TakeOrWait(*reply_bytes, waiter_);
   if (has_memory) {
     taken_bytes_ = *reply_bytes;
-    if (table_->SampleOrWait(head.query, waiter_, &batch_)) return Reply();
+    const Clock::time_point begin = Clock::now();
+    if (table_->SampleOrWait(head.query, waiter_, &batch_)) return Answer(head.query, begin);
     ReturnBudget();
   }
   const Clock::duration left = head.deadline - Clock::now();
@@ -123,6 +124,14 @@ void SampleCall::AnswerNext() {
   waiting_ = true;
   if (timer_ != 0) return;
   timer_ = shard_->scheduler().After(absl::FromChrono(left), waiter_->wake);
+}
+
+void SampleCall::Answer(const SampleQuery& query, Clock::time_point begin) {
+  const bool has_windows = query.num_windows > 0;
+  Reply();
+  if (has_windows && shard_->options().observe_sample) {
+    shard_->options().observe_sample(absl::FromChrono(Clock::now() - begin));
+  }
 }
 
 void SampleCall::Reply() {

@@ -52,6 +52,8 @@ class SampleCall final
   absl::StatusOr<uint64_t> ReplyBytes(const SampleQuery& query) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void ReturnBudget() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Replies with the windows that were asked for at `begin`.
+  void Answer(const SampleQuery& query, Clock::time_point begin) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Reply() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void StopWaiting() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 

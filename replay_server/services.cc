@@ -23,10 +23,11 @@ class RefusedCall final : public Reactor {
 
 // The call of `start`, unless its peer may not make it.
 template <typename Reactor, typename Start>
-Reactor* IfAllowed(bool has_roles, const grpc::CallbackServerContext& context,
+Reactor* IfAllowed(const Shard& shard, bool has_roles, const grpc::CallbackServerContext& context,
                    absl::string_view method, const Start& start) {
   if (has_roles) {
     if (absl::Status status = CheckRole(context, method); !status.ok()) {
+      shard.NoteEnd(status);
       return new RefusedCall<Reactor>(status);
     }
   }
@@ -38,19 +39,19 @@ Reactor* IfAllowed(bool has_roles, const grpc::CallbackServerContext& context,
 grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* ReplayService::Append(
     grpc::CallbackServerContext* context) {
   return IfAllowed<grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>>(
-      has_roles_, *context, "Append", [&] { return AppendCall::Start(shard_); });
+      *shard_, has_roles_, *context, "Append", [&] { return AppendCall::Start(shard_); });
 }
 
 grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* ReplayService::Sample(
     grpc::CallbackServerContext* context) {
   return IfAllowed<grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>>(
-      has_roles_, *context, "Sample", [&] { return SampleCall::Start(shard_); });
+      *shard_, has_roles_, *context, "Sample", [&] { return SampleCall::Start(shard_); });
 }
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* ReplayService::Follow(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
   return IfAllowed<grpc::ServerWriteReactor<grpc::ByteBuffer>>(
-      has_roles_, *context, "Follow", [&] { return FollowCall::Start(shard_, *request); });
+      *shard_, has_roles_, *context, "Follow", [&] { return FollowCall::Start(shard_, *request); });
 }
 
 template <typename Request>
@@ -63,25 +64,26 @@ absl::StatusOr<Table*> ReplayService::TableOf(const Request& request) const {
 grpc::ServerUnaryReactor* ReplayService::UpdatePriorities(
     grpc::CallbackServerContext* context, const proto::UpdatePrioritiesRequest* request,
     proto::UpdatePrioritiesReply* reply) {
-  return IfAllowed<grpc::ServerUnaryReactor>(has_roles_, *context, "UpdatePriorities", [&] {
-    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-    reactor->Finish(ToGrpc([&] {
-      const absl::StatusOr<Table*> table = TableOf(*request);
-      if (!table.ok()) return table.status();
-      const auto outcome = (*table)->UpdatePriorities(request->priorities());
-      if (!outcome.ok()) return outcome.status();
-      reply->set_updated(outcome->updated);
-      reply->set_unknown(outcome->unknown);
-      return absl::OkStatus();
-    }()));
-    return reactor;
-  });
+  return IfAllowed<grpc::ServerUnaryReactor>(
+      *shard_, has_roles_, *context, "UpdatePriorities", [&] {
+        grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+        reactor->Finish(ToGrpc([&] {
+          const absl::StatusOr<Table*> table = TableOf(*request);
+          if (!table.ok()) return table.status();
+          const auto outcome = (*table)->UpdatePriorities(request->priorities());
+          if (!outcome.ok()) return outcome.status();
+          reply->set_updated(outcome->updated);
+          reply->set_unknown(outcome->unknown);
+          return absl::OkStatus();
+        }()));
+        return reactor;
+      });
 }
 
 grpc::ServerUnaryReactor* ReplayService::RequestUnrolls(grpc::CallbackServerContext* context,
                                                         const proto::RequestUnrollsRequest* request,
                                                         proto::RequestUnrollsReply* reply) {
-  return IfAllowed<grpc::ServerUnaryReactor>(has_roles_, *context, "RequestUnrolls", [&] {
+  return IfAllowed<grpc::ServerUnaryReactor>(*shard_, has_roles_, *context, "RequestUnrolls", [&] {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     reactor->Finish(ToGrpc([&] {
       const absl::StatusOr<Table*> table = TableOf(*request);
@@ -99,7 +101,7 @@ grpc::ServerUnaryReactor* ReplayService::RequestUnrolls(grpc::CallbackServerCont
 grpc::ServerUnaryReactor* ReplayService::Backup(grpc::CallbackServerContext* context,
                                                 const proto::BackupRequest* request,
                                                 proto::BackupReply* reply) {
-  return IfAllowed<grpc::ServerUnaryReactor>(has_roles_, *context, "Backup", [&] {
+  return IfAllowed<grpc::ServerUnaryReactor>(*shard_, has_roles_, *context, "Backup", [&] {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     // The server waits for its calls before the shard goes, and so for this.
     shard_->backup_writer().Post([this, context, request, reply, reactor] {
@@ -121,7 +123,7 @@ grpc::ServerUnaryReactor* ReplayService::Backup(grpc::CallbackServerContext* con
 grpc::ServerUnaryReactor* ReplayService::Describe(grpc::CallbackServerContext* context,
                                                   const proto::DescribeRequest* request,
                                                   proto::DescribeReply* reply) {
-  return IfAllowed<grpc::ServerUnaryReactor>(has_roles_, *context, "Describe", [&] {
+  return IfAllowed<grpc::ServerUnaryReactor>(*shard_, has_roles_, *context, "Describe", [&] {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     absl::Status status = shard_->CheckServing();
     if (status.ok()) status = shard_->CheckRun(request->run());
@@ -134,13 +136,14 @@ grpc::ServerUnaryReactor* ReplayService::Describe(grpc::CallbackServerContext* c
 grpc::ServerReadReactor<proto::SnapshotChunk>* WeightsService::Publish(
     grpc::CallbackServerContext* context, proto::PublishReply* reply) {
   return IfAllowed<grpc::ServerReadReactor<proto::SnapshotChunk>>(
-      has_roles_, *context, "Publish", [&] { return PublishCall::Start(shard_, reply); });
+      *shard_, has_roles_, *context, "Publish", [&] { return PublishCall::Start(shard_, reply); });
 }
 
 grpc::ServerWriteReactor<proto::SnapshotChunk>* WeightsService::Subscribe(
     grpc::CallbackServerContext* context, const proto::SubscribeRequest* request) {
   return IfAllowed<grpc::ServerWriteReactor<proto::SnapshotChunk>>(
-      has_roles_, *context, "Subscribe", [&] { return SubscribeCall::Start(shard_, *request); });
+      *shard_, has_roles_, *context, "Subscribe",
+      [&] { return SubscribeCall::Start(shard_, *request); });
 }
 
 }  // namespace troupe

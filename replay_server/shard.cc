@@ -119,6 +119,11 @@ absl::StatusOr<Table*> Shard::FindTable(const std::string& name) const {
       })));
 }
 
+void Shard::NoteEnd(const absl::Status& status) const {
+  const bool refused = !status.ok() && !absl::IsCancelled(status);
+  if (refused && options_.observe_refusal) options_.observe_refusal(status.code());
+}
+
 proto::DescribeReply Shard::Describe() const {
   proto::DescribeReply reply;
   {

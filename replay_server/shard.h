@@ -37,6 +37,10 @@ struct ShardOptions {
   DiskSyncOptions disk_sync = {};
   // Told how long each message of rows took to store; thread-safe; may be empty.
   std::function<void(absl::Duration)> observe_append = {};
+  // Told how long each batch of windows took to draw and copy; likewise.
+  std::function<void(absl::Duration)> observe_sample = {};
+  // Told why each call was refused or broken off by the shard; likewise.
+  std::function<void(absl::StatusCode)> observe_refusal = {};
 };
 
 // What the services of one shard share: its tables, its snapshot, the run they belong to.
@@ -55,6 +59,7 @@ class Shard final {
 
   const ShardOptions& options() const { return options_; }
   CallRegistry& calls() { return calls_; }
+  const CallRegistry& calls() const { return calls_; }
   Scheduler& scheduler() { return scheduler_; }
   // Where snapshots are written, so that samplers do not wait for a disk.
   Scheduler& snapshot_writer() { return snapshot_writer_; }
@@ -62,6 +67,7 @@ class Shard final {
   Scheduler& backup_writer() { return backup_writer_; }
   SnapshotStore& snapshots() { return snapshots_; }
   MessageBudget& budget() { return budget_; }
+  const MessageBudget& budget() const { return budget_; }
 
   // UNAVAILABLE: recovering or draining.
   absl::Status CheckServing() const;
@@ -75,6 +81,9 @@ class Shard final {
   uint64_t snapshot_write_failures() const { return snapshots_.write_failures(); }
   // REQUIRES: CheckServing() was OK once.
   absl::Span<const std::unique_ptr<Table>> tables() const { return tables_; }
+
+  // How a call ended, for whoever counts refusals.
+  void NoteEnd(const absl::Status& status) const;
 
   proto::DescribeReply Describe() const ABSL_LOCKS_EXCLUDED(mu_);
 

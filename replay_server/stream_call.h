@@ -68,7 +68,9 @@ class StreamCall : public Reactor,
   void FinishOnce() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     if (finished_) return;
     finished_ = true;
-    this->Finish(ToGrpc(ending_.value_or(absl::OkStatus())));
+    const absl::Status status = ending_.value_or(absl::OkStatus());
+    shard_->NoteEnd(status);
+    this->Finish(ToGrpc(status));
   }
 
   // The first operation.

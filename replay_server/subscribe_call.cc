@@ -44,6 +44,7 @@ void SubscribeCall::WriteNext() {
   if (writing_ || finished_) return;
   if (ending_.has_value()) {
     finished_ = true;
+    shard_->NoteEnd(*ending_);
     Finish(ToGrpc(*ending_));
     return;
   }

@@ -118,6 +118,8 @@ class Table final {
   void TakeShare() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   LimiterCounts CountsOfAll() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   std::string WhyWaits(const SampleQuery& query) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  proto::WaitReason ReasonToWait(const SampleQuery& query) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void DescribeWaits(proto::TableDescription* description) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool Admits(const SampleQuery& query) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void WakeAdmitted() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void DescribeLog(proto::TableDescription* description) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

@@ -5,6 +5,31 @@
 #include "replay_server/table.h"
 
 namespace troupe {
+namespace {
+
+proto::WaitReason ReasonFor(Limit limit) {
+  switch (limit) {
+    case Limit::kMinSize:
+      return proto::MIN_SIZE;
+    case Limit::kSamplesPerInsert:
+      return proto::SAMPLES_PER_INSERT;
+    case Limit::kShare:
+      return proto::SHARE;
+    case Limit::kQueueLength:
+      return proto::QUEUE_LENGTH;
+    case Limit::kNone:
+      break;
+  }
+  return proto::NO_WAIT;
+}
+
+void Fill(const WaitTimes& times, proto::Waits* waits) {
+  waits->set_calls(static_cast<uint32_t>(times.calls));
+  waits->set_longest_seconds(times.longest.count());
+  waits->set_total_seconds(times.total.count());
+}
+
+}  // namespace
 
 LimiterCounts Table::CountsOfAll() const {
   LimiterCounts counts = others_;
@@ -43,6 +68,14 @@ std::string Table::WhyWaits(const SampleQuery& query) const {
   if (static_cast<int64_t>(query.num_windows) <= windows_->MaxBatch()) return "";
   return absl::StrCat("windows: ", query.num_windows, " wanted, ", windows_->MaxBatch(),
                       " selectable on this shard; inserts here free it, and nothing limits them");
+}
+
+proto::WaitReason Table::ReasonToWait(const SampleQuery& query) const {
+  if (log_ == nullptr) return proto::FIRST_ACTOR;
+  const uint64_t wanted = std::max(query.num_windows, query.lacks_windows);
+  const Limit limit = limiter_.SampleLimit(wanted, CountsOfAll());
+  if (limit != Limit::kNone) return ReasonFor(limit);
+  return query.num_windows > 0 ? proto::WINDOWS : proto::NEXT_ROWS;
 }
 
 bool Table::Admits(const SampleQuery& query) const {
@@ -179,14 +212,26 @@ proto::TableDescription Table::Describe() const {
   description.set_follow_calls(follow_calls_);
   description.set_version_lag_sum(version_lag_sum_);
   description.set_version_lag_rows(version_lag_rows_);
-  description.set_writers_wait_for(
+  DescribeWaits(&description);
+  if (log_ != nullptr) DescribeLog(&description);
+  return description;
+}
+
+void Table::DescribeWaits(proto::TableDescription* description) const {
+  description->set_writers_wait_for(
       waiting_.DescribeHeldBack(limiter_.WhyWritersWait(CountsOfAll())));
-  description.set_samplers_wait_for(waiting_.DescribeSamplers([this](const SampleQuery& query) {
+  description->set_samplers_wait_for(waiting_.DescribeSamplers([this](const SampleQuery& query) {
     mu_.AssertHeld();
     return WhyWaits(query);
   }));
-  if (log_ != nullptr) DescribeLog(&description);
-  return description;
+  Fill(waiting_.HeldBack(), description->mutable_writers());
+  Fill(waiting_.Samplers(), description->mutable_samplers());
+  description->mutable_writers()->set_reason(waiting_.holds_back_writers()
+                                                 ? ReasonFor(limiter_.WriterLimit(CountsOfAll()))
+                                                 : proto::NO_WAIT);
+  const std::optional<SampleQuery> lacking = waiting_.FirstLacking();
+  description->mutable_samplers()->set_reason(lacking.has_value() ? ReasonToWait(*lacking)
+                                                                  : proto::NO_WAIT);
 }
 
 void Table::DescribeLog(proto::TableDescription* description) const {

@@ -22,6 +22,15 @@ std::string DescribeWaiters(const std::list<WaiterPtr>& waiters, absl::string_vi
                       absl::FormatDuration(absl::Floor(waited, absl::Milliseconds(1))), ": ", why);
 }
 
+WaitTimes TimesOf(const std::list<WaiterPtr>& waiters, const WaitClock& clock) {
+  const auto now = WaitingCalls::Clock::now();
+  WaitTimes times = {.calls = waiters.size(), .total = clock.total(now)};
+  for (const WaiterPtr& waiter : waiters) {
+    times.longest = std::max<std::chrono::duration<double>>(times.longest, now - *waiter->since);
+  }
+  return times;
+}
+
 }  // namespace
 
 Admission WaitingCalls::AdmitInTurn(const WaiterPtr& writer, Clock::time_point now) {
@@ -34,6 +43,7 @@ Admission WaitingCalls::AdmitInTurn(const WaiterPtr& writer, Clock::time_point n
 void WaitingCalls::HoldBack(const WaiterPtr& writer, Clock::time_point now) {
   if (!writer->since.has_value()) writer->since = now;
   writers_.push_back(writer);
+  writers_clock_.Start(now);
 }
 
 void WaitingCalls::AddSampler(const SampleQuery& query, const WaiterPtr& sampler,
@@ -41,12 +51,14 @@ void WaitingCalls::AddSampler(const SampleQuery& query, const WaiterPtr& sampler
   sampler->query = query;
   if (!sampler->since.has_value()) sampler->since = now;
   samplers_.push_back(sampler);
+  if (LacksWindows(query)) samplers_clock_.Start(now);
 }
 
 void WaitingCalls::Forget(const WaiterPtr& waiter) {
   writers_.remove(waiter);
   awaiting_turn_.remove(waiter);
   samplers_.remove(waiter);
+  StopIdleClocks();
 }
 
 void WaitingCalls::NoteWindows(uint64_t bytes, Clock::time_point now) {
@@ -54,7 +66,10 @@ void WaitingCalls::NoteWindows(uint64_t bytes, Clock::time_point now) {
   if (turns_.IsWriters(now)) WakeAll(&awaiting_turn_);
 }
 
-void WaitingCalls::WakeHeldBack() { WakeAll(&writers_); }
+void WaitingCalls::WakeHeldBack() {
+  WakeAll(&writers_);
+  writers_clock_.Stop();
+}
 
 void WaitingCalls::WakeAll(std::list<WaiterPtr>* waiters) {
   for (const WaiterPtr& waiter : *waiters) scheduler_->Post(waiter->wake);
@@ -67,6 +82,12 @@ void WaitingCalls::WakeSamplers(absl::FunctionRef<bool(const SampleQuery&)> admi
     scheduler_->Post(sampler->wake);
     return true;
   });
+  StopIdleClocks();
+}
+
+void WaitingCalls::StopIdleClocks() {
+  if (writers_.empty()) writers_clock_.Stop();
+  if (!AnySampler(LacksWindows)) samplers_clock_.Stop();
 }
 
 bool WaitingCalls::AnySampler(absl::FunctionRef<bool(const SampleQuery&)> condition) const {
@@ -78,15 +99,29 @@ std::string WaitingCalls::DescribeHeldBack(absl::string_view why) const {
   return writers_.empty() ? "" : DescribeWaiters(writers_, "writing", why);
 }
 
-std::string WaitingCalls::DescribeSamplers(
-    absl::FunctionRef<std::string(const SampleQuery&)> why) const {
-  std::list<WaiterPtr> lacking;  // those that draw first
+std::list<WaiterPtr> WaitingCalls::Lacking() const {
+  std::list<WaiterPtr> lacking;
   for (const WaiterPtr& sampler : samplers_) {
     if (!LacksWindows(sampler->query)) continue;
     sampler->query.num_windows > 0 ? lacking.push_front(sampler) : lacking.push_back(sampler);
   }
-  if (lacking.empty()) return "";
-  return DescribeWaiters(lacking, "sampling", why(lacking.front()->query));
+  return lacking;
+}
+
+std::string WaitingCalls::DescribeSamplers(
+    absl::FunctionRef<std::string(const SampleQuery&)> why) const {
+  const std::list<WaiterPtr> lacking = Lacking();
+  return lacking.empty() ? "" : DescribeWaiters(lacking, "sampling", why(lacking.front()->query));
+}
+
+WaitTimes WaitingCalls::HeldBack() const { return TimesOf(writers_, writers_clock_); }
+
+WaitTimes WaitingCalls::Samplers() const { return TimesOf(Lacking(), samplers_clock_); }
+
+std::optional<SampleQuery> WaitingCalls::FirstLacking() const {
+  const std::list<WaiterPtr> lacking = Lacking();
+  if (lacking.empty()) return std::nullopt;
+  return lacking.front()->query;
 }
 
 }  // namespace troupe

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <list>
+#include <optional>
 #include <string>
 
 #include "absl/functional/function_ref.h"
@@ -19,6 +20,34 @@ enum class Admission {
   kAdmitted,
   kHeldBack,    // by the rate limiter, for as long as it takes
   kNotItsTurn,  // woken by the next batches; if none come, it asks again after Turns::kQuiet
+};
+
+// Adds up the time in which somebody waits.  Not thread-safe.
+class WaitClock final {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  void Start(Clock::time_point now) {
+    if (!since_.has_value()) since_ = now;
+  }
+  void Stop() {
+    if (since_.has_value()) total_ += Clock::now() - *since_;
+    since_.reset();
+  }
+  Clock::duration total(Clock::time_point now) const {
+    return since_.has_value() ? total_ + (now - *since_) : total_;
+  }
+
+ private:
+  std::optional<Clock::time_point> since_;
+  Clock::duration total_ = {};
+};
+
+// How many calls wait, how long the first of them has, and how long anybody ever had to.
+struct WaitTimes {
+  size_t calls = 0;
+  std::chrono::duration<double> longest = {};
+  std::chrono::duration<double> total = {};
 };
 
 // The writers and samplers that a table told to wait.  What they wait for the table knows: it says
@@ -54,14 +83,25 @@ class WaitingCalls final {
   std::string DescribeHeldBack(absl::string_view why) const;
   std::string DescribeSamplers(absl::FunctionRef<std::string(const SampleQuery&)> why) const;
 
+  // The same in numbers.
+  WaitTimes HeldBack() const;
+  WaitTimes Samplers() const;
+  // What the first sampler wants that lacks windows; those that draw come first.
+  std::optional<SampleQuery> FirstLacking() const;
+
  private:
   void WakeAll(std::list<WaiterPtr>* waiters);
+  // Those that lack windows, those that draw first.
+  std::list<WaiterPtr> Lacking() const;
+  void StopIdleClocks();
 
   Scheduler* const scheduler_;
   Turns turns_;
   std::list<WaiterPtr> writers_;  // held back
   std::list<WaiterPtr> awaiting_turn_;
   std::list<WaiterPtr> samplers_;
+  WaitClock writers_clock_;
+  WaitClock samplers_clock_;
 };
 
 }  // namespace troupe

@@ -5,6 +5,8 @@
 
 #include <string>
 
+#include "absl/strings/str_cat.h"
+
 namespace troupe {
 namespace {
 
@@ -15,7 +17,14 @@ TEST(Metrics, SaysWhatRunsAndSinceWhen) {
   const Metrics metrics("troupe-test");
   EXPECT_THAT(metrics.Text(), HasSubstr("troupe_build_info{"));
   EXPECT_THAT(metrics.Text(), HasSubstr("program=\"troupe-test\""));
-  EXPECT_THAT(metrics.Text(), HasSubstr("process_start_time_seconds"));
+  for (const char* name : {"process_start_time_seconds ", "process_cpu_seconds_total ",
+                           "process_resident_memory_bytes ", "process_anonymous_memory_bytes ",
+                           "process_threads ", "process_open_fds ", "process_max_fds "}) {
+    const std::string text = metrics.Text();
+    const size_t line = text.find(absl::StrCat("\n", name));
+    ASSERT_NE(line, std::string::npos) << name << " is not in\n" << text;
+    EXPECT_GT(std::stod(text.substr(text.find(' ', line))), 0) << name;
+  }
 }
 
 TEST(Metrics, ShowsWhatWasCounted) {
@@ -49,6 +58,16 @@ TEST(Metrics, SampledValuesAreReadAtTheScrape) {
   metrics.AddSampledGauge("troupe_rows", "Rows.", [&rows] { return rows; });
   rows = 42;
   EXPECT_THAT(metrics.Text(), HasSubstr("troupe_rows 42"));
+}
+
+TEST(Metrics, SampledValuesMayShareWhatIsGatheredOnceAScrape) {
+  Metrics metrics("troupe-test");
+  int gathered = 0;
+  metrics.BeforeSampling([&gathered] { ++gathered; });
+  metrics.AddSampledGauge("troupe_rows", "Rows.", [&gathered] { return gathered; });
+  metrics.AddSampledGauge("troupe_blocks", "Blocks.", [&gathered] { return 10 * gathered; });
+  EXPECT_THAT(metrics.Text(), HasSubstr("troupe_rows 1"));
+  EXPECT_THAT(metrics.Text(), HasSubstr("troupe_blocks 20"));
 }
 
 TEST(Metrics, RoomOnADiskIsReadAtTheScrape) {

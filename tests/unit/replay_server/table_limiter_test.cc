@@ -195,5 +195,51 @@ TEST_F(TableLimiterTest, SaysWhatWritersWaitForAndSinceWhen) {
   table_->Forget(writer);
 }
 
+TEST_F(TableLimiterTest, SaysInNumbersWhoWaitsForWhatAndHowLongAnybodyDid) {
+  options_.rate_limit.queue_length = 40;
+  Make();
+  EXPECT_EQ(table_->Describe().samplers().reason(), proto::NO_WAIT);
+  const WaiterPtr first = Wait({.num_windows = 1});
+  EXPECT_EQ(table_->Describe().samplers().reason(), proto::FIRST_ACTOR);
+  table_->Forget(first);
+  Append(4);
+  const WaiterPtr early = Wait({.num_windows = 1});
+  EXPECT_EQ(table_->Describe().samplers().reason(), proto::MIN_SIZE);
+  table_->Forget(early);
+  Append(11);
+  const WaiterPtr greedy = Wait({.num_windows = 30});
+  const WaiterPtr follower = Wait({.num_windows = 0, .inserted_above = 15, .lacks_windows = 1});
+  proto::Waits waits = table_->Describe().samplers();
+  EXPECT_EQ(waits.reason(), proto::SAMPLES_PER_INSERT);
+  EXPECT_EQ(waits.calls(), 2);
+  EXPECT_GT(waits.longest_seconds(), 0);
+  EXPECT_GE(waits.total_seconds(), waits.longest_seconds());
+  table_->Forget(greedy);
+  EXPECT_EQ(table_->Describe().samplers().reason(), proto::NEXT_ROWS);
+  table_->Forget(follower);
+  waits = table_->Describe().samplers();
+  EXPECT_EQ(waits.reason(), proto::NO_WAIT);
+  EXPECT_EQ(waits.calls(), 0);
+  EXPECT_EQ(waits.longest_seconds(), 0);
+  EXPECT_GT(waits.total_seconds(), 0);
+  EXPECT_EQ(table_->Describe().samplers().total_seconds(), waits.total_seconds());
+}
+
+TEST_F(TableLimiterTest, SaysByAWordWhatHoldsWritersBack) {
+  options_.rate_limit.queue_length = 12;
+  Make();
+  EXPECT_EQ(table_->Describe().writers().reason(), proto::NO_WAIT);
+  Append(12);
+  const auto writer = std::make_shared<Waiter>(Waiter{.wake = [] {}});
+  ASSERT_EQ(table_->AdmitWriterOrWait(writer), Admission::kHeldBack);
+  EXPECT_EQ(table_->Describe().writers().reason(), proto::QUEUE_LENGTH);
+  EXPECT_EQ(table_->Describe().writers().calls(), 1);
+  Append(19);  // a message that was under way
+  EXPECT_EQ(table_->Describe().writers().reason(), proto::SAMPLES_PER_INSERT);
+  table_->Forget(writer);
+  EXPECT_EQ(table_->Describe().writers().reason(), proto::NO_WAIT);
+  EXPECT_GT(table_->Describe().writers().total_seconds(), 0);
+}
+
 }  // namespace
 }  // namespace troupe
