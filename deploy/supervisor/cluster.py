@@ -9,6 +9,7 @@ import ports
 import report
 from child import Child
 from errors import Failure
+from metrics import Metrics
 from observe import Observer
 from prometheus import Prometheus
 from run_directory import environment_id, total_env_steps
@@ -52,6 +53,7 @@ class Cluster:
                               total_env_steps(config))
         self._display = Display(self._status)
         self._prometheus = None if args.no_prometheus else self._make_prometheus()
+        self._metrics = Metrics(lambda: list(self._children.values()))
         self._began = self._saved = time.monotonic()
 
     def run(self):
@@ -103,7 +105,7 @@ class Cluster:
         path = self._directory.path
         self._display.say(f"deploy/up: {self._environment} in {path}; logs in {path}/logs")
         if self._prometheus:
-            self._display.say(f"deploy/up: Prometheus at http://127.0.0.1:{self._prometheus.port}")
+            self._display.say(f"deploy/up: boards at {self._prometheus.boards()}")
 
     # Watching them.
 
@@ -179,7 +181,7 @@ class Cluster:
     def _tick(self):
         self._display.refresh()
         if self._prometheus:
-            self._prometheus.follow(self._observer.ports())
+            self._prometheus.follow({**self._observer.ports(), "supervisor": self._metrics.port})
         if time.monotonic() - self._saved >= SAVE_SECONDS:
             self._save()
         time.sleep(TICK_SECONDS)
@@ -203,6 +205,7 @@ class Cluster:
         self._observer.observe()  # the shards' last word
         for kind in ("shard", "prometheus"):
             self._stop_kind(kind)
+        self._metrics.stop()
         self._save()
         self._display.close()
 

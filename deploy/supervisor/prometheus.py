@@ -16,6 +16,10 @@ scrape_configs:
 """
 
 
+# Rules and boards, the same wherever Troupe runs.
+SHARED = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "prometheus"))
+
+
 class Prometheus:
     """`targets` follow the processes: a restarted one serves its metrics on another port."""
 
@@ -25,9 +29,8 @@ class Prometheus:
         self._targets = {}
         self.port = port
         os.makedirs(self._folder, exist_ok=True)
-        rules = os.path.join(os.path.dirname(__file__), "..", "prometheus", "rules.yml")
         directory.write("prometheus/prometheus.yml", CONFIG.format(
-            rules=json.dumps(os.path.abspath(rules)),
+            rules=json.dumps(os.path.join(SHARED, "rules.yml")),
             targets=json.dumps(os.path.join(self._folder, "targets.json"))))
         self._write_targets()
 
@@ -38,7 +41,13 @@ class Prometheus:
     def command(self):
         return ["prometheus", f"--config.file={self._folder}/prometheus.yml",
                 f"--storage.tsdb.path={self._folder}/data",
+                f"--web.console.templates={SHARED}/consoles",
+                f"--web.console.libraries={SHARED}/console_libraries",
                 f"--web.listen-address=127.0.0.1:{self.port}", "--log.level=warn"]
+
+    def boards(self):
+        """Address of the page to look at first."""
+        return f"http://127.0.0.1:{self.port}/consoles/training.html"
 
     def follow(self, ports):
         """`ports`: name of a process -> its metrics port."""

@@ -1,7 +1,7 @@
 """Which alerts each fault fires, and no others: deploy/prometheus/rules.yml in promtool.
 
-A fault is a change to the series of a healthy cluster of 2 shards, a learner and 2 actors; after
-30 minutes of it exactly the alerts named must be firing.
+A fault is a change to the series of a healthy cluster of 2 shards, a learner, 2 actors and an
+evaluator; after 30 minutes of it exactly the alerts named must be firing.
 """
 
 import json
@@ -29,12 +29,20 @@ def growing(a_second, start=0):
 NOW = growing(1)  # a timestamp that is always the present one
 ABSENT = None
 SHARDS, LEARNER, ACTORS = ("shard-0", "shard-1"), ("learner",), ("actor-0", "actor-1")
+EVALUATOR = ("evaluator",)
 PROCESSES = {**dict.fromkeys(SHARDS, "shard"), **dict.fromkeys(LEARNER, "learner"),
-             **dict.fromkeys(ACTORS, "actor")}
+             **dict.fromkeys(ACTORS, "actor"), **dict.fromkeys(EVALUATOR, "evaluator")}
+REFUSED, REFUSED_AT_THE_END = (f'troupe_replay_calls_refused_total{{code="{code}"}}'
+                               for code in ("PERMISSION_DENIED", "UNAVAILABLE"))
+OF_ALL = {"up": constant(1), "process_start_time_seconds": constant(-3600),
+          "process_open_fds": constant(60), "process_max_fds": constant(1024)}
 # 1,000 windows of warm-up, then 20 windows/s and 20 * 256 samples/s.
 HEALTHY_OF_ROLE = {
     "shard": {
-        "up": constant(1), "process_start_time_seconds": constant(-3600),
+        **OF_ALL, REFUSED: constant(2), REFUSED_AT_THE_END: constant(0),
+        "troupe_replay_sync_failures_total": constant(3),
+        "troupe_replay_snapshot_write_failures_total": constant(0),
+        "troupe_replay_messages_waiting": constant(0),
         "troupe_disk_free_bytes": constant(5e10), "troupe_disk_size_bytes": constant(1e11),
         "troupe_replay_rows": growing(10, 500), "troupe_replay_env_steps_total": growing(10, 500),
         "troupe_replay_windows_inserted_total": growing(10, 500),
@@ -46,13 +54,17 @@ HEALTHY_OF_ROLE = {
         "troupe_replay_samplers_waiting": f"0 1 1 0 1{' 0' * SAMPLES}",
         "troupe_replay_corrupt_blocks_total": constant(0)},
     "learner": {
-        "up": constant(1), "troupe_learner_updates_total": growing(20),
+        **OF_ALL, "troupe_learner_updates_total": growing(20),
+        "troupe_learner_replica_rows_missed_total": constant(100),
         "troupe_learner_snapshots_total": growing(0.4),
         "troupe_learner_snapshot_timestamp_seconds": NOW,
         "troupe_disk_free_bytes": constant(5e10), "troupe_disk_size_bytes": constant(1e11)},
     "actor": {
-        "up": constant(1), "troupe_actor_blocked_seconds_total": growing(0.2),
+        **OF_ALL, "troupe_actor_blocked_seconds_total": growing(0.2),
+        "troupe_actor_rows_dropped_total": constant(64),
         "troupe_actor_policy_version": growing(0.4)},
+    "evaluator": {**OF_ALL, "troupe_disk_free_bytes": constant(5e10),
+                  "troupe_disk_size_bytes": constant(1e11)},
 }
 
 
@@ -89,6 +101,17 @@ NO_ROWS = [("troupe_replay_env_steps_total", SHARDS, constant(750)),
            ("troupe_replay_windows_inserted_total", SHARDS, constant(750))]
 STARVED = [("troupe_replay_samplers_waiting", SHARDS, constant(1))]
 RATIO = 256  # of the healthy cluster
+
+
+
+def restarted(each_minutes, times):
+    """The start times of a process that in the end is started so often."""
+    samples = [0] * (SAMPLES + 1)
+    for i in range(times):
+        begin = SAMPLES - 4 * each_minutes * (times - i - 1) - 2
+        samples[begin:] = [15 * begin] * (SAMPLES + 1 - begin)
+    return " ".join(map(str, samples))
+
 
 FAULTS = {
     "nothing": ([], []),
@@ -151,13 +174,44 @@ FAULTS = {
          ("process_start_time_seconds", ["shard-1"], constant(1500))], ["RowsCorrupt"]),
     "a shard that found damaged blocks long ago": (
         [("troupe_replay_corrupt_blocks_total", ["shard-1"], constant(3))], []),
+    "an evaluator that is gone": (down(*EVALUATOR), ["EvaluatorDown"]),
+    "an actor that is started again and again": (
+        [("process_start_time_seconds", ["actor-1"], restarted(2, 6))], ["ProcessRestarts"]),
+    "an actor that was started again twice": (
+        [("process_start_time_seconds", ["actor-1"], restarted(5, 2))], []),
+    "a learner that is started again each hour": (
+        [("process_start_time_seconds", LEARNER, restarted(25, 2))], []),
+    "rows of a shard that does not come back": (
+        [("troupe_actor_rows_dropped_total", ["actor-0"], growing(1))], ["RowsGivenUp"]),
+    "a disk without room, with ack = DISK": (
+        [("troupe_replay_sync_failures_total", ["shard-0"], growing(1))], ["AcksWithheld"]),
+    "a shard that cannot write snapshots": (
+        [("troupe_replay_snapshot_write_failures_total", ["shard-0"], growing(0.2))],
+        ["SnapshotNotWritten"]),
+    "an actor of another run that knocks": (
+        [(REFUSED, ["shard-0"], growing(0.2))], ["CallsRefused"]),
+    "calls that come while a shard starts": (
+        [(REFUSED_AT_THE_END, ["shard-0"], growing(0.2))], []),
+    "replies that do not fit into the memory of messages": (
+        [("troupe_replay_messages_waiting", ["shard-0"], constant(1))], ["MessageMemoryShort"]),
+    "replies that now and then wait for memory": (
+        [("troupe_replay_messages_waiting", ["shard-0"], "0 1 " * (SAMPLES // 2) + "1")], []),
+    "descriptors that run out": (
+        [("process_open_fds", ["shard-1"], constant(900))], ["TooFewDescriptors"]),
+    "many descriptors that are open": (
+        [("process_open_fds", ["shard-1"], constant(700))], []),
+    "a replica that does not keep up": (
+        [("troupe_learner_replica_rows_missed_total", LEARNER, growing(3))],
+        ["ReplicaMissesRows"]),
 }
 
 
 def labels(name, process):
-    table = ',table="replay"' if name.startswith("troupe_replay_") else ""
+    name, _, more = name.rstrip("}").partition("{")
+    if name.startswith("troupe_replay_"):
+        more += ',table="replay"'
     return f'{name}{{job="troupe",instance="{process}:1",process="{process}",' \
-           f'role="{PROCESSES[process]}"{table}}}'
+           f'role="{PROCESSES[process]}",{more.lstrip(",")}}}'
 
 
 def as_promtool_test(name, changes, alerts):
@@ -180,6 +234,15 @@ class RulesTest(unittest.TestCase):
             result = subprocess.run(["promtool", "test", "rules", file.name], text=True,
                                     capture_output=True, timeout=300, check=False)
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+
+    def test_every_summary_says_what_is_the_case_and_what_to_do(self):
+        with open(RULES, encoding="utf-8") as file:
+            alerts = re.findall(r"- alert: (\w+)(.*?)(?=\n +- (?:alert|record):|\Z)", file.read(),
+                                re.DOTALL)
+        self.assertGreater(len(alerts), 15)
+        for alert, rule in alerts:
+            summary = re.sub(r"\s+", " ", rule.partition("summary: >-")[2].partition("#")[0])
+            self.assertGreaterEqual(len(re.findall(r"[.?] [A-Z]", summary)), 1, alert)
 
     def test_every_alert_is_fired_by_some_fault(self):
         with open(RULES, encoding="utf-8") as file:
