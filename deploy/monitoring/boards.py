@@ -21,6 +21,7 @@ LAG = ('sum(rate(troupe_replay_version_lag_sum_total{job="$job"}[1m])) / '
 class Query:
     expr: str
     legend: str = ""
+    faint: bool = False  # a bound of the first query's line, not a line of its own right
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,9 @@ TRAINING = Board("troupe-training", "training", "Training", (
               "while they explore.",
               ('max(troupe_evaluator_return_mean{job="$job"})', "evaluation"),
               ('max(troupe_evaluator_return_mean{job="$job"} + '
-               'troupe_evaluator_return_std{job="$job"})', "one deviation above"),
+               'troupe_evaluator_return_std{job="$job"})', "one deviation above", True),
               ('max(troupe_evaluator_return_mean{job="$job"} - '
-               'troupe_evaluator_return_std{job="$job"})', "one deviation below"),
+               'troupe_evaluator_return_std{job="$job"})', "one deviation below", True),
               ('avg(troupe_actor_episode_return{job="$job"} > -Inf)', "actors"), width=12),
         lines("Length of episodes", "short", "Steps of an episode: mean of the last evaluation, and "
               "of the actors' last episodes.",
@@ -127,7 +128,7 @@ TRAINING = Board("troupe-training", "training", "Training", (
                'rate(troupe_learner_update_duration_seconds_count{job="$job"}[1m]) * '
                'rate(troupe_learner_updates_total{job="$job"}[1m])', "updates"), minimum=0),
         lines("Steps done", "short", "Environment steps, and where the run ends.",
-              (STEPS, "done"), (TARGET, "total_env_steps"), minimum=0),
+              (STEPS, "done"), (TARGET, "total_env_steps", True), minimum=0),
         lines("Policy lag", "short", "Versions by which policies are behind the newest: of the rows "
               "stored, mean of a minute, and of each actor now.", (LAG, "rows"),
               ('scalar(max(troupe_learner_policy_version{job="$job"})) - '
@@ -136,7 +137,7 @@ TRAINING = Board("troupe-training", "training", "Training", (
               "minutes, and what the limiter is set to (0: no limit).",
               ('sum(rate(troupe_replay_windows_sampled_total{job="$job"}[5m])) / '
                'sum(rate(troupe_replay_windows_inserted_total{job="$job"}[5m]))', "measured"),
-              ('max(troupe_replay_samples_per_insert{job="$job"})', "set"), minimum=0),
+              ('max(troupe_replay_samples_per_insert{job="$job"})', "set", True), minimum=0),
     )),
 ))
 
@@ -179,8 +180,8 @@ SYSTEM = Board("troupe-system", "system", "System", (
               "limiter allows. Above it the learner waits, below it the actors, whose messages that "
               "were under way come on top.",
               ('sum(table:troupe_replay_samples_ahead:sum{job="$job"})', "ahead"),
-              ('max(troupe_replay_slack_samples{job="$job"})', "most"),
-              ('-max(troupe_replay_slack_samples{job="$job"})', "least"), width=8),
+              ('max(troupe_replay_slack_samples{job="$job"})', "most", True),
+              ('-max(troupe_replay_slack_samples{job="$job"})', "least", True)),
         lines("Not acked yet", "bytes", "Bytes of rows that actors keep until a shard has them.",
               ('troupe_actor_unacked_bytes{job="$job"}', "{process}"), minimum=0),
         lines("Longest wait", "s", "How long the first of the calls that wait now has waited.",

@@ -15,6 +15,7 @@ from boards import BOARDS
 DEPLOY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DATASOURCE = {"type": "prometheus", "uid": "troupe-prometheus"}
 COLUMNS = 24
+FAINT = "#8fb3d9"
 HEIGHTS = {"stat": 4, "lines": 8, "states": 8, "row": 1}
 
 PAGE = """<!DOCTYPE html>
@@ -53,7 +54,11 @@ def field_config(panel):
     elif panel.kind == "lines":
         defaults["custom"] = {"drawStyle": "line", "lineWidth": 2, "fillOpacity": 0,
                               "showPoints": "never", "spanNulls": False}
-    return {"defaults": defaults, "overrides": []}
+    return {"defaults": defaults, "overrides": [
+        {"matcher": {"id": "byName", "options": query.legend},
+         "properties": [{"id": "color", "value": {"mode": "fixed", "fixedColor": FAINT}},
+                        {"id": "custom.lineWidth", "value": 1}]}
+        for query in panel.queries if query.faint]}
 
 
 TYPES = {"stat": "stat", "lines": "timeseries", "states": "state-timeline"}
@@ -115,7 +120,8 @@ def console_page(board):
     sections = [{"title": section.title, "panels": [
         {"title": panel.title, "help": panel.help, "unit": panel.unit, "kind": panel.kind,
          "width": panel.width, "minimum": panel.minimum,
-         "queries": [{"expr": query.expr, "legend": query.legend} for query in panel.queries]}
+         "queries": [{"expr": query.expr, "legend": query.legend, "faint": query.faint}
+                     for query in panel.queries]}
         for panel in section.panels]} for section in board.sections]
     content = {"name": board.name, "sections": sections,
                "boards": [{"name": other.name, "title": other.title} for other in BOARDS]}
