@@ -90,6 +90,13 @@ def down(*processes):
     return [*gone, ("up", processes, constant(0))]
 
 
+def ended(process, minutes):
+    """Prometheus has not known of it for so long."""
+    before = SAMPLES - 4 * minutes
+    return [(name, (process,), values.replace(f"x{SAMPLES}", f"x{before} stale"))
+            for (name, of), values in healthy().items() if of == process]
+
+
 LEARNS_NOT = [("troupe_learner_updates_total", LEARNER, constant(500)),
               ("troupe_learner_snapshots_total", LEARNER, constant(9)),
               ("troupe_learner_snapshot_timestamp_seconds", LEARNER, constant(0)),
@@ -135,9 +142,14 @@ FAULTS = {
         [*down(*SHARDS), *LEARNS_NOT[:-1],
          ("troupe_actor_blocked_seconds_total", ACTORS, growing(1))], ["ReplayShardDown"]),
     "a learner that is gone": (
-        [*LEARNS_NOT, *NO_ROWS, *HELD_BACK, *down("learner")], ["LearnerStalled"]),
+        [*LEARNS_NOT, *NO_ROWS, *HELD_BACK, *down("learner")], ["LearnerDown"]),
     "a learner that hangs": ([*LEARNS_NOT, *NO_ROWS, *HELD_BACK], ["LearnerStalled"]),
     "an actor that is gone": (down("actor-1"), ["ActorsLost"]),
+    "an actor that is gone, and is no target any more": (
+        ended("actor-1", minutes=2), ["ActorsLost"]),
+    "all actors gone, and none is a target any more": (
+        [*ended("actor-0", minutes=2), *ended("actor-1", minutes=2)], ["ActorsLost"]),
+    "an actor that was scaled away long ago": (ended("actor-1", minutes=10), []),
     "all actors gone": (
         [*LEARNS_NOT, *NO_ROWS, *STARVED, *down(*ACTORS)], ["ActorsLost", "SampleStarved"]),
     "actors that hang": ([*LEARNS_NOT, *NO_ROWS, *STARVED], ["SampleStarved"]),
