@@ -196,12 +196,12 @@ TEST_F(TableLimiterTest, SaysWhatWritersWaitForAndSinceWhen) {
 }
 
 TEST_F(TableLimiterTest, SaysInNumbersWhoWaitsForWhatAndHowLongAnybodyDid) {
-  options_.rate_limit.queue_length = 40;
-  Make();
+  Restart();
   EXPECT_EQ(table_->Describe().samplers().reason(), proto::NO_WAIT);
   const WaiterPtr first = Wait({.num_windows = 1});
   EXPECT_EQ(table_->Describe().samplers().reason(), proto::FIRST_ACTOR);
   table_->Forget(first);
+  Make();
   Append(4);
   const WaiterPtr early = Wait({.num_windows = 1});
   EXPECT_EQ(table_->Describe().samplers().reason(), proto::MIN_SIZE);
