@@ -13,6 +13,7 @@ WELL_SECONDS = 30
 MAX_FAILURES = 5
 # A process that ended well, though the run goes on, is started again after this.
 AFTER_SUCCESS_SECONDS = 5
+WITH_PARENT = ["setpriv", "--pdeathsig", "KILL", "--"]
 
 
 class Child:
@@ -28,7 +29,7 @@ class Child:
         self.exit_code = None  # of the last life; None while it runs
         self.restarts = 0
         self.started = 0.0  # Unix time of the last start
-        self._command = ["setpriv", "--pdeathsig", "KILL", "--"] + command
+        self.command = command
         self._process = None
         self._failures = 0
         self._delay = FIRST_DELAY_SECONDS
@@ -51,7 +52,7 @@ class Child:
         # One BLAS thread: two on two cores fall to a third of one.
         environment = dict(os.environ, OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
         with open(self.log_path, "ab") as log:
-            self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log,
+            self._process = subprocess.Popen([*WITH_PARENT, *self.command], stdin=subprocess.DEVNULL, stdout=log,
                                              stderr=subprocess.STDOUT, start_new_session=True,
                                              env=environment)
         self.started = time.time()

@@ -105,7 +105,10 @@ class Cluster:
         path = self._directory.path
         self._display.say(f"deploy/up: {self._environment} in {path}; logs in {path}/logs")
         if self._prometheus:
-            self._display.say(f"deploy/up: boards at {self._prometheus.boards()}")
+            self._announce_boards()
+
+    def _announce_boards(self):
+        self._display.say(f"deploy/up: boards at {self._prometheus.boards()}")
 
     # Watching them.
 
@@ -156,6 +159,10 @@ class Cluster:
             self._display.say("deploy/up: NO PROMETHEUS: " + child.last_words(1).strip())
             del self._children["prometheus"]
             self._prometheus = None
+        elif child.name == "prometheus" and not ports.is_free(self._prometheus.port):
+            self._prometheus.port = ports.choose(1)[0]  # somebody was faster
+            child.command = self._prometheus.command()
+            self._announce_boards()
         elif child.hopeless:
             raise Failure(f"{child.name} {child.how_it_ended()}; the last lines of "
                           f"{child.log_path}:\n{child.last_words()}")

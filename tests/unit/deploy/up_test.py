@@ -48,9 +48,9 @@ class UpTest(ProgramTest):
         with open(self.config, "w") as file:
             file.write(text)
 
-    def start(self, *args, **environment):
-        command = [UP, "--no-build", "--no-prometheus", "--build_dir", self.folder, "--config",
-                   self.config, "--run_dir", self.run_dir, *args]
+    def start(self, *args, prometheus=False, **environment):
+        command = [UP, "--no-build", "--build_dir", self.folder, "--config", self.config,
+                   "--run_dir", self.run_dir, *([] if prometheus else ["--no-prometheus"]), *args]
         return self.spawn(command, **environment)
 
     def run_up(self, *args, **environment):
@@ -112,6 +112,50 @@ class WholeRun(UpTest):
         logs = os.listdir(os.path.join(self.run_dir, "logs"))
         self.assertEqual(sorted(logs), ["actor-0.log", "evaluator.log", "learner.log",
                                         "shard-0.log", "shard-1.log", "shard-2.log"])
+
+
+# Finds its port taken the first time, as when two runs start at once.
+UNLUCKY_PROMETHEUS = """#!/usr/bin/python3
+import os, signal, socket, sys
+address = [flag for flag in sys.argv if flag.startswith("--web.listen-address=")][0]
+port = int(address.rpartition(":")[2])
+if not os.path.exists("{folder}/taken"):
+    holder = socket.create_server(("127.0.0.1", port))
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        signal.alarm(60)
+        signal.pause()
+    with open("{folder}/taken", "w") as file:
+        file.write(f"{{child}} {{port}}")
+    sys.exit(1)
+with open("{folder}/started", "w") as file:
+    file.write(str(port))
+signal.sigwait([signal.SIGTERM])
+"""
+
+
+class PrometheusPort(UpTest):
+    def test_that_somebody_else_has_taken_is_left_to_them(self):
+        path = os.path.join(self.folder, "path")
+        os.makedirs(path)
+        with open(os.path.join(path, "prometheus"), "w") as file:
+            file.write(UNLUCKY_PROMETHEUS.format(folder=self.folder))
+        os.chmod(os.path.join(path, "prometheus"), 0o755)
+        process = self.start(FAKE_HOLD="1", PATH=f"{path}:{os.environ['PATH']}", prometheus=True)
+        started = os.path.join(self.folder, "started")
+        wait_for(lambda: os.path.exists(started) and os.path.getsize(started), "another start")
+        with open(os.path.join(self.folder, "taken")) as file:
+            holder, taken = file.read().split()
+        os.kill(int(holder), signal.SIGKILL)
+        with open(started) as file:
+            port = file.read()
+        self.assertNotEqual(port, taken)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=TIMEOUT)
+        self.assertEqual(process.returncode, 0, output)
+        self.assertIn(f"boards at http://127.0.0.1:{taken}/", output)
+        self.assertIn(f"boards at http://127.0.0.1:{port}/", output)
 
 
 class Deaths(UpTest):
