@@ -176,7 +176,8 @@ ShardObservers::ShardObservers(Metrics* metrics)
           "Time to bring a group of rows to the disk, with ack = DISK.", DurationBounds())),
       sync_failures_(metrics->AddCounter("troupe_replay_sync_failures_total",
                                          "Syncs that the disk had no space for, tried again.")) {
-  for (int code = 1; code < kCodes; ++code) {
+  const int first = static_cast<int>(absl::StatusCode::kCancelled) + 1;  // callers may leave
+  for (int code = first; code < kCodes; ++code) {
     const std::string name = absl::StatusCodeToString(static_cast<absl::StatusCode>(code));
     refusals_[code] =
         &metrics->AddCounter("troupe_replay_calls_refused_total",

@@ -27,7 +27,8 @@ class ShardObservers final {
 
   prometheus::Histogram &append_seconds_, &sample_seconds_, &sync_seconds_;
   prometheus::Counter& sync_failures_;
-  std::array<prometheus::Counter*, kCodes> refusals_ = {};  // by status code; none for OK
+  // By status code; none for OK and CANCELLED.
+  std::array<prometheus::Counter*, kCodes> refusals_ = {};
 };
 
 }  // namespace troupe
