@@ -97,14 +97,14 @@ void FillIn(proto::Config& config) {
 }
 
 // What follows from the algorithm for the table that it learns from.
-void FillTable(const proto::Sac& sac, proto::Table& table) {
+void FillTable(const proto::Sac& sac, int32_t ranks, proto::Table& table) {
   proto::RateLimiter& limiter = *table.mutable_rate_limiter();
   if (!table.window().has_length()) {
     table.mutable_window()->set_length(static_cast<int32_t>(SacWindowLength(sac)));
   }
   if (!limiter.has_min_size()) limiter.set_min_size(sac.random_steps());
   if (!limiter.has_samples_per_insert()) {
-    limiter.set_samples_per_insert(sac.batch_size() * sac.updates_per_env_step());
+    limiter.set_samples_per_insert(ranks * sac.batch_size() * sac.updates_per_env_step());
   }
 }
 
@@ -167,11 +167,13 @@ absl::StatusOr<proto::Table> EffectiveTable(const proto::Config& config, absl::s
     proto::Table table = candidate;
     proto::RateLimiter& limiter = *table.mutable_rate_limiter();
     if (name == config.learner().table()) {
-      config.learner().has_ppo() ? FillTable(config.learner().ppo(), table)
-                                 : FillTable(config.learner().sac(), table);
+      config.learner().has_ppo()
+          ? FillTable(config.learner().ppo(), table)
+          : FillTable(config.learner().sac(), config.learner().ranks(), table);
     }
     if (!limiter.has_slack()) {
-      limiter.set_slack(2.0 * SampledAtOnce(config) + 64 * limiter.samples_per_insert());
+      limiter.set_slack(2.0 * config.learner().ranks() * SampledAtOnce(config) +
+                        64 * limiter.samples_per_insert());
     }
     return table;
   }

@@ -252,6 +252,19 @@ void CheckReplica(const proto::Config& config, Faults& faults) {
   }
 }
 
+// Every rank must take the same part in each update.
+void CheckRanks(const proto::Learner& learner, Faults& faults) {
+  if (learner.ranks() == 1) return;
+  const auto add = [&](absl::string_view why) {
+    faults.push_back(absl::StrCat("learner.ranks = ", learner.ranks(), ": ", why));
+  };
+  if (!learner.has_sac()) return add("only learner.sac learns in several processes");
+  if (HasMemory(learner.sac().recurrence())) {
+    add("learner.sac.recurrence must not be set, for its batches differ in size");
+  }
+  if (learner.rendezvous().empty()) add("learner.rendezvous must be set");
+}
+
 void CheckPpo(const proto::Learner& learner, const std::string& actors_table, Faults& faults) {
   const proto::Ppo& ppo = learner.ppo();
   if (ppo.surrogate() == proto::POLICY_GRADIENT && ppo.epochs() != 1) {
@@ -333,6 +346,7 @@ std::vector<std::string> CrossFieldFaults(const proto::Config& config) {
   CheckLearnerTable(config, faults);
   CheckLimiters(config, faults);
   CheckReplica(config, faults);
+  CheckRanks(config.learner(), faults);
   CheckActor(config, faults);
   CheckDevice(config.learner().device(), faults);
   if (config.learner().has_sac()) {

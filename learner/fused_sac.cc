@@ -49,7 +49,7 @@ HiddenUnit UnitOf(const proto::Mlp& network) {
   return network.activation() == proto::ELU ? HiddenUnit::kElu : HiddenUnit::kRelu;
 }
 
-SacModel ModelOf(const proto::Sac& config, const TransitionReader& reader) {
+SacModel ModelOf(const proto::Sac& config, int ranks, const TransitionReader& reader) {
   SacModel model;
   model.observation_size = reader.observation_size();
   model.action_size = reader.action_size();
@@ -57,7 +57,7 @@ SacModel ModelOf(const proto::Sac& config, const TransitionReader& reader) {
   model.critic_hidden = HiddenSizes(config.critic());
   model.actor_unit = UnitOf(config.actor());
   model.critic_unit = UnitOf(config.critic());
-  model.batch_size = config.batch_size();
+  model.batch_size = ranks * config.batch_size();
   model.tau = static_cast<float>(config.tau());
   model.actor_learning_rate = static_cast<float>(config.actor_learning_rate());
   model.critic_learning_rate = static_cast<float>(config.critic_learning_rate());
@@ -141,7 +141,7 @@ absl::StatusOr<std::unique_ptr<FusedSac>> FusedSac::Create(const Options& option
   absl::StatusOr<TransitionReader> reader = TransitionReader::Create(
       layout, {.n_step = options.config.n_step(), .gamma = options.config.gamma()});
   if (!reader.ok()) return reader.status();
-  auto engine = make_engine(ModelOf(options.config, *reader));
+  auto engine = make_engine(ModelOf(options.config, options.ranks, *reader));
   if (!engine.ok()) return engine.status();
   auto sac = absl::WrapUnique(
       new FusedSac(options, *std::move(reader), layout.stride_bytes(), *std::move(engine)));
@@ -174,12 +174,11 @@ absl::Status FusedSac::Initialize() {
 }
 
 absl::Status FusedSac::Update(const WindowBatch& batch, int64_t env_steps) {
-  const SacModel& model = engine_->model();
-  if (batch.num_windows != model.batch_size || batch.window_length != config_.n_step() + 1 ||
+  if (batch.num_windows != config_.batch_size() || batch.window_length != config_.n_step() + 1 ||
       batch.stride_bytes != stride_bytes_) {
     return absl::InvalidArgumentError(
         absl::StrCat(batch.num_windows, " windows of ", batch.window_length, " rows of ",
-                     batch.stride_bytes, " bytes; SAC wants ", model.batch_size, " windows of ",
+                     batch.stride_bytes, " bytes; SAC wants ", config_.batch_size(), " windows of ",
                      config_.n_step() + 1, " rows of ", stride_bytes_));
   }
   try {

@@ -25,6 +25,7 @@ class FusedSac final : public Algorithm {
   struct Options {
     proto::Sac config;
     uint64_t seed = 1;
+    int ranks = 1;  // that share each update; the engine's batch is that of all of them
   };
   using EngineMaker = std::function<absl::StatusOr<std::unique_ptr<SacEngine>>(const SacModel&)>;
 

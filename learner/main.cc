@@ -23,12 +23,16 @@
 #include "learner/make_algorithm.h"
 #include "learner/on_policy_batches.h"
 #include "learner/progress_log.h"
+#include "learner/rank_group.h"
 #include "learner/replica.h"
 #include "learner/trainer.h"
 
 ABSL_FLAG(std::string, run_dir, "",
           "Folder of the run: checkpoints, learner.jsonl, TensorBoard files.  A run that has begun "
           "there is resumed.");
+ABSL_FLAG(int, rank, 0,
+          "Which of the config's learner.ranks this is, from 0; those above write to "
+          "rank-N of the run's folder, and nothing but their log.");
 
 namespace troupe {
 namespace {
@@ -48,11 +52,13 @@ absl::StatusOr<ReplayClientOptions> ReplayOptions(const Program& program) {
   options.run = config.run();
   options.table = learner.table();
   options.batch_size = SampledAtOnce(config);
+  // Rank 0 counts what all of them draw.
+  if (learner.sampling() == proto::REPLICA) options.batch_size *= learner.ranks();
   options.prefetch_batches = learner.prefetch_batches();
   options.rate_limit = {.min_size = limiter.min_size(),
                         .samples_per_insert = limiter.samples_per_insert(),
                         .slack = limiter.slack()};
-  options.seed = config.seed();
+  options.seed = config.seed() + (uint64_t{1} << 32) * absl::GetFlag(FLAGS_rank);
   // It sees within this time that rows no longer come.
   if (learner.has_ppo()) options.request_timeout = absl::Milliseconds(200);
   return options;
@@ -99,13 +105,35 @@ absl::StatusOr<std::unique_ptr<Replica>> MakeReplica(const Program& program, con
   return Replica::Create(config, program.credentials, table, algorithm);
 }
 
-absl::Status Run(Program& program) {
-  const proto::Config& config = program.config;
+// Null: one learner alone.
+absl::StatusOr<std::unique_ptr<RankGroup>> Join(const Program& program) {
+  const proto::Learner& learner = program.config.learner();
+  if (learner.ranks() == 1) return nullptr;
+  return JoinRanks({.rank = absl::GetFlag(FLAGS_rank),
+                    .size = learner.ranks(),
+                    .rendezvous = learner.rendezvous()},
+                   [&] { return program.stop.requested(); });
+}
+
+// The folder that this rank writes to.
+absl::StatusOr<std::string> RunDir(const proto::Learner& learner) {
   const std::string run_dir = absl::GetFlag(FLAGS_run_dir);
   if (run_dir.empty()) return absl::InvalidArgumentError("--run_dir is missing");
+  const int rank = absl::GetFlag(FLAGS_rank);
+  if (rank < 0 || rank >= learner.ranks()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--rank ", rank, ": learner.ranks = ", learner.ranks()));
+  }
+  return rank == 0 ? run_dir : absl::StrCat(run_dir, "/rank-", rank);
+}
+
+absl::Status Run(Program& program) {
+  const proto::Config& config = program.config;
+  const absl::StatusOr<std::string> run_dir = RunDir(config.learner());
+  if (!run_dir.ok()) return run_dir.status();
   const absl::StatusOr<ReplayClientOptions> options = ReplayOptions(program);
   if (!options.ok()) return options.status();
-  const auto log = ProgressLog::Create(run_dir, program.metrics);
+  const auto log = ProgressLog::Create(*run_dir, program.metrics);
   if (!log.ok()) return log.status();
   program.metrics
       .AddGauge("troupe_learner_target_env_steps", "Environment steps at which the run is over.")
@@ -117,11 +145,17 @@ absl::Status Run(Program& program) {
   const absl::StatusOr<TableInfo> table = AwaitTable(**replay, program.stop);
   if (absl::IsCancelled(table.status())) return absl::OkStatus();
   if (!table.ok()) return table.status();
-  const auto algorithm = MakeAlgorithm(config, table->layout);
+  const auto ranks = Join(program);
+  if (absl::IsCancelled(ranks.status())) return absl::OkStatus();
+  if (!ranks.ok()) return ranks.status();
+  const auto algorithm = MakeAlgorithm(config, table->layout, ranks->get());
   if (!algorithm.ok()) return algorithm.status();
-  CheckpointDirectory checkpoints(absl::StrCat(run_dir, "/checkpoints"),
+  CheckpointDirectory checkpoints(absl::StrCat(*run_dir, "/checkpoints"),
                                   config.learner().keep_checkpoints());
-  const auto state = Resume(checkpoints, config.run(), table->max_epoch, **algorithm);
+  const auto state =
+      *ranks == nullptr
+          ? Resume(checkpoints, config.run(), table->max_epoch, **algorithm)
+          : ResumeTogether(checkpoints, config.run(), table->max_epoch, **ranks, **algorithm);
   if (!state.ok()) return state.status();
   const auto replica = MakeReplica(program, *table, **algorithm);
   if (!replica.ok()) return replica.status();
@@ -134,7 +168,8 @@ absl::Status Run(Program& program) {
                    .checkpoints = checkpoints,
                    .log = **log,
                    .stop = program.stop,
-                   .replica = replica->get()},
+                   .replica = replica->get(),
+                   .ranks = ranks->get()},
                   *state);
   spdlog::info("learning {} on {}: {} updates done, {} to do", config.run(),
                config.learner().device(), (*algorithm)->updates(),

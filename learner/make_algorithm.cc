@@ -18,8 +18,13 @@ namespace {
 
 absl::StatusOr<std::unique_ptr<SacEngine>> MakeSacEngine(const proto::Learner& learner,
                                                          const torch::Device& device,
-                                                         const SacModel& model) {
-  if (!device.is_cuda()) return MakeCpuSacEngine(model, learner.num_threads());
+                                                         const SacModel& model, RankGroup* ranks) {
+  if (!device.is_cuda()) {
+    return MakeCpuSacEngine(model, learner.num_threads(), cpu::BestKernels(), ranks);
+  }
+  if (ranks != nullptr) {
+    return absl::UnimplementedError("on CUDA the fused engine does not share its updates");
+  }
   const int index = std::max<int>(device.index(), 0), devices = CudaDeviceCount();
   if (index >= devices) {
     return absl::UnimplementedError(
@@ -47,12 +52,14 @@ absl::Status LogEngine(const proto::Learner& learner, const absl::Status& fused)
 // The fused engine, if that is wanted and computes this; null: the reference is to be used.
 absl::StatusOr<std::unique_ptr<Algorithm>> MakeFusedSac(const proto::Config& config,
                                                         const torch::Device& device,
-                                                        const Layout& layout) {
+                                                        const Layout& layout, RankGroup* ranks) {
   const proto::Learner& learner = config.learner();
   if (learner.engine() == proto::REFERENCE) return nullptr;
   absl::StatusOr<std::unique_ptr<FusedSac>> sac = FusedSac::Create(
-      {.config = learner.sac(), .seed = config.seed()}, layout,
-      [&](const SacModel& model) { return MakeSacEngine(learner, device, model); });
+      {.config = learner.sac(),
+       .seed = config.seed(),
+       .ranks = ranks == nullptr ? 1 : ranks->size()},
+      layout, [&](const SacModel& model) { return MakeSacEngine(learner, device, model, ranks); });
   if (absl::Status status = LogEngine(learner, sac.status()); !status.ok()) return status;
   if (!sac.ok()) return nullptr;
   return std::unique_ptr<Algorithm>(*std::move(sac));
@@ -79,14 +86,15 @@ absl::StatusOr<std::unique_ptr<Algorithm>> MakePpo(const proto::Config& config,
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Algorithm>> MakeAlgorithm(const proto::Config& config,
-                                                         const Layout& layout) {
+                                                         const Layout& layout, RankGroup* ranks) {
   const proto::Learner& learner = config.learner();
   try {
     const torch::Device device(learner.device());
     at::set_num_threads(learner.num_threads());
     at::globalContext().setFlushDenormal(true);
     if (!learner.has_ppo()) {
-      absl::StatusOr<std::unique_ptr<Algorithm>> fused = MakeFusedSac(config, device, layout);
+      absl::StatusOr<std::unique_ptr<Algorithm>> fused =
+          MakeFusedSac(config, device, layout, ranks);
       if (!fused.ok() || *fused != nullptr) return fused;
     }
     const int cuda_devices =
@@ -100,7 +108,8 @@ absl::StatusOr<std::unique_ptr<Algorithm>> MakeAlgorithm(const proto::Config& co
     absl::StatusOr<std::unique_ptr<Sac>> sac =
         Sac::Create({.config = learner.sac(),
                      .seed = config.seed(),
-                     .tensors = torch::TensorOptions().dtype(torch::kFloat32).device(device)},
+                     .tensors = torch::TensorOptions().dtype(torch::kFloat32).device(device),
+                     .ranks = ranks},
                     layout);
     if (!sac.ok()) return sac.status();
     return std::unique_ptr<Algorithm>(*std::move(sac));

@@ -21,6 +21,11 @@ namespace {
 // Replayed actions are at most this far from 0; tanh of nothing is 1.
 constexpr double kMostSquashed = 1 - 1e-6;
 
+GaussianActor::Share ShareOf(const RankGroup* ranks) {
+  if (ranks == nullptr) return {};
+  return {.rank = ranks->rank(), .size = ranks->size()};
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Sac>> Sac::Create(const Options& options, const Layout& layout) {
@@ -39,11 +44,13 @@ absl::StatusOr<std::unique_ptr<Sac>> Sac::Create(const Options& options, const L
 
 Sac::Sac(const Options& options, TransitionReader reader, int64_t stride_bytes)
     : config_(options.config),
+      ranks_(options.ranks),
       target_entropy_(-options.config.target_entropy_scale() * reader.action_size()),
       on_v_(options.config.critic_kind() == proto::V_FROM_REPLAY),
       reader_(std::move(reader)),
       stride_bytes_(stride_bytes),
-      actor_(config_, reader_.observation_size(), reader_.action_size(), options.tensors),
+      actor_(config_, reader_.observation_size(), reader_.action_size(), options.tensors,
+             ShareOf(options.ranks)),
       critics_(config_, reader_.observation_size(), on_v_ ? 0 : reader_.action_size(),
                options.tensors),
       target_critics_(config_, reader_.observation_size(), on_v_ ? 0 : reader_.action_size(),
@@ -58,22 +65,26 @@ Sac::Sac(const Options& options, TransitionReader reader, int64_t stride_bytes)
   target_critics_.parameters().values().copy_(critics_.parameters().values());
 }
 
-void Sac::Step(const Transitions& b) {
+absl::Status Sac::Step(const Transitions& b) {
   const bool has_entropy = config_.entropy() != proto::NO_ENTROPY;
   const Tensor alpha = has_entropy ? log_alpha_.exp() : torch::zeros_like(log_alpha_);
   const SeenTransitions actor_sees = actor_.See(b);
-  ImproveCritics(b, actor_sees.s_next, alpha);
+  absl::Status status = ImproveCritics(b, actor_sees.s_next, alpha);
+  if (!status.ok()) return status;
   ++updates_;
   if (updates_ % config_.actor_update_interval() == 0) {
     const Sight sight{.actor = actor_sees, .critics = critics_.SeeFrozen(b)};
-    const Tensor log_pi = ImproveActor(b, sight, alpha);
-    ImproveTemperature(log_pi);
+    const absl::StatusOr<Tensor> log_pi = ImproveActor(b, sight, alpha);
+    if (!log_pi.ok()) return log_pi.status();
+    ImproveTemperature(*log_pi);
   }
   const torch::NoGradGuard no_grad;
   target_critics_.parameters().values().lerp_(critics_.parameters().values(), config_.tau());
+  return absl::OkStatus();
 }
 
-void Sac::ImproveCritics(const Transitions& b, const Tensor& s_next_of_actor, const Tensor& alpha) {
+absl::Status Sac::ImproveCritics(const Transitions& b, const Tensor& s_next_of_actor,
+                                 const Tensor& alpha) {
   Tensor y;
   {
     const torch::NoGradGuard no_grad;
@@ -86,20 +97,46 @@ void Sac::ImproveCritics(const Transitions& b, const Tensor& s_next_of_actor, co
   const Tensor q = critics_.Values(critics_.See(b).s, CriticAction(b.a), generator_);
   const Tensor j_q = CriticObjective(q, y);
   j_q.backward();
+  if (absl::Status status = AverageOverRanks({critics_.parameters().gradients()}); !status.ok()) {
+    return status;
+  }
   critic_adam_.Step(critics_.parameters().values(), critics_.parameters().gradients());
   q_loss_ = j_q.detach();
   q_mean_ = q.detach();
+  return absl::OkStatus();
 }
 
-Tensor Sac::ImproveActor(const Transitions& b, const Sight& sight, const Tensor& alpha) {
+absl::StatusOr<Tensor> Sac::ImproveActor(const Transitions& b, const Sight& sight,
+                                         const Tensor& alpha) {
   const ActionSample now = actor_.Sample(sight.actor.s, generator_);
   const Tensor j_pi = ActorLoss(b, sight, now, alpha);
   j_pi.backward();
+  Tensor log_pi = now.log_prob.detach();
+  if (ranks_ != nullptr) log_pi = log_pi.mean().view({1});
+  if (absl::Status status = AverageOverRanks({actor_.parameters().gradients(), log_pi});
+      !status.ok()) {
+    return status;
+  }
   actor_adam_.Step(actor_.parameters().values(), actor_.parameters().gradients());
   actor_loss_ = j_pi.detach();
-  const Tensor log_pi = now.log_prob.detach();
   entropy_ = -log_pi.mean();
   return log_pi;
+}
+
+absl::Status Sac::AverageOverRanks(const std::vector<Tensor>& vectors) {
+  if (ranks_ == nullptr) return absl::OkStatus();
+  const torch::NoGradGuard no_grad;
+  const Tensor all = torch::cat(vectors).to(torch::kCPU);
+  const absl::Status status =
+      ranks_->Sum(absl::MakeSpan(all.data_ptr<float>(), static_cast<size_t>(all.numel())));
+  if (!status.ok()) return status;
+  all.div_(ranks_->size());
+  int64_t begin = 0;
+  for (const Tensor& vector : vectors) {
+    vector.copy_(all.narrow(0, begin, vector.numel()));
+    begin += vector.numel();
+  }
+  return absl::OkStatus();
 }
 
 Tensor Sac::Aggregate(const Tensor& q) const {
@@ -172,11 +209,10 @@ absl::Status Sac::Update(const WindowBatch& batch, int64_t env_steps) {
   }
   try {
     const Transitions b = reader_.Read(batch.data(), batch.num_windows);
-    if (b.s.size(0) > 0) Step(b);
+    return b.s.size(0) > 0 ? Step(b) : absl::OkStatus();
   } catch (const std::exception& e) {
     return absl::InternalError(absl::StrCat("update ", updates_ + 1, ": ", e.what()));
   }
-  return absl::OkStatus();
 }
 
 std::map<std::string, double> Sac::Statistics() const {

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -14,6 +15,7 @@
 #include "learner/adam.h"
 #include "learner/algorithm.h"
 #include "learner/ram_replica_store.h"
+#include "learner/rank_group.h"
 #include "learner/sac_networks.h"
 #include "learner/transitions.h"
 #include "proto/config.pb.h"
@@ -29,13 +31,15 @@ class Sac final : public Algorithm {
     proto::Sac config;
     uint64_t seed = 1;
     torch::TensorOptions tensors = torch::kFloat32;  // dtype and device of all networks
+    RankGroup* ranks = nullptr;  // that take updates together, float32 then; null: one alone
   };
 
   // INVALID_ARGUMENT: a layout that SAC cannot learn from.
   static absl::StatusOr<std::unique_ptr<Sac>> Create(const Options& options, const Layout& layout);
 
-  // One update in the paper's order: critics, policy, temperature, targets.
-  void Step(const Transitions& b);
+  // One update in the paper's order: critics, policy, temperature, targets.  Errors are
+  // RankGroup's.
+  absl::Status Step(const Transitions& b);
 
   absl::Status Update(const WindowBatch& batch, int64_t env_steps) override;
   absl::StatusOr<ReplicaStore*> MakeReplica(const ReplicaShape& shape) override;
@@ -59,11 +63,14 @@ class Sac final : public Algorithm {
     SeenTransitions actor, critics;
   };
 
-  void ImproveCritics(const Transitions& b, const torch::Tensor& s_next_of_actor,
-                      const torch::Tensor& alpha);
-  // Returns log pi(a|s), [B], of the actions that it drew.
-  torch::Tensor ImproveActor(const Transitions& b, const Sight& sight, const torch::Tensor& alpha);
+  absl::Status ImproveCritics(const Transitions& b, const torch::Tensor& s_next_of_actor,
+                              const torch::Tensor& alpha);
+  // Returns log pi(a|s) of the actions that it drew, [B]; of all ranks their mean, [1].
+  absl::StatusOr<torch::Tensor> ImproveActor(const Transitions& b, const Sight& sight,
+                                             const torch::Tensor& alpha);
   void ImproveTemperature(const torch::Tensor& log_pi);
+  // Replaces these vectors by their means over the ranks; all at once, for each sum is a journey.
+  absl::Status AverageOverRanks(const std::vector<torch::Tensor>& vectors);
   // J_pi, for actions `now` of the policy.
   torch::Tensor ActorLoss(const Transitions& b, const Sight& sight, const ActionSample& now,
                           const torch::Tensor& alpha);
@@ -78,6 +85,7 @@ class Sac final : public Algorithm {
   absl::Status LoadFiles(const std::map<std::string, std::string>& files);
 
   const proto::Sac config_;
+  RankGroup* const ranks_;
   const double target_entropy_;  // nats
   const bool on_v_;              // the critics are V(s)
   const TransitionReader reader_;

@@ -12,8 +12,9 @@ SeenTransitions Seen(const RecurrentLayer& memory, const std::vector<torch::Tens
 }  // namespace
 
 GaussianActor::GaussianActor(const proto::Sac& config, int64_t observation_size,
-                             int64_t action_size, torch::TensorOptions options)
+                             int64_t action_size, torch::TensorOptions options, Share share)
     : action_size_(action_size),
+      share_(share),
       log_std_min_(config.log_std_min()),
       log_std_max_(config.log_std_max()),
       shape_{.inputs = observation_size + OutputSize(config.recurrence()),
@@ -30,9 +31,11 @@ SeenTransitions GaussianActor::See(const Transitions& b) const {
 
 ActionSample GaussianActor::Sample(const torch::Tensor& s, at::Generator& generator) const {
   const torch::Tensor head = MlpForward(shape_, parameters_.trainable(), s, generator);
+  const int64_t rows = s.size(0);
   const torch::Tensor noise =
-      torch::empty({s.size(0), action_size_}, s.options()).normal_(0, 1, generator);
-  return SquashedGaussian(head, noise, log_std_min_, log_std_max_);
+      torch::empty({share_.size * rows, action_size_}, s.options()).normal_(0, 1, generator);
+  return SquashedGaussian(head, noise.narrow(0, share_.rank * rows, rows), log_std_min_,
+                          log_std_max_);
 }
 
 torch::Tensor GaussianActor::LogProb(const torch::Tensor& s, const torch::Tensor& unsquashed,

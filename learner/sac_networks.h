@@ -24,8 +24,12 @@ struct SeenTransitions {
 // The squashed Gaussian policy pi of SAC.  Not thread-safe.
 class GaussianActor final {
  public:
+  // The batches that it sees are the share of rank `share.rank` of `share.size`, all equal.
+  struct Share {
+    int64_t rank = 0, size = 1;
+  };
   GaussianActor(const proto::Sac& config, int64_t observation_size, int64_t action_size,
-                torch::TensorOptions options);
+                torch::TensorOptions options, Share share);
 
   FlatParameters& parameters() { return parameters_; }
   const FlatParameters& parameters() const { return parameters_; }
@@ -35,7 +39,7 @@ class GaussianActor final {
   SeenTransitions See(const Transitions& b) const;
 
   // a ~ pi(.|s) with its log-probability; s: [B, observation_size].  Gradients reach the parameters
-  // unless gradient mode is off.
+  // unless gradient mode is off.  Of a batch that ranks share, the noise is drawn for all of it.
   ActionSample Sample(const torch::Tensor& s, at::Generator& generator) const;
   // log pi(tanh(u)|s) of given actions, [B]; `unsquashed`: u, [B, A].
   torch::Tensor LogProb(const torch::Tensor& s, const torch::Tensor& unsquashed,
@@ -43,6 +47,7 @@ class GaussianActor final {
 
  private:
   const int64_t action_size_;
+  const Share share_;
   const double log_std_min_, log_std_max_;
   const MlpShape shape_;
   const RecurrentLayer memory_;

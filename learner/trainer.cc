@@ -85,6 +85,31 @@ absl::StatusOr<RunState> Resume(const CheckpointDirectory& checkpoints, const st
   return state;
 }
 
+absl::StatusOr<RunState> ResumeTogether(const CheckpointDirectory& checkpoints,
+                                        const std::string& run, uint64_t max_epoch,
+                                        RankGroup& ranks, Algorithm& algorithm) {
+  const bool is_first = ranks.rank() == 0;
+  RunState state;
+  if (is_first) {
+    const absl::StatusOr<RunState> found = Resume(checkpoints, run, max_epoch, algorithm);
+    if (!found.ok()) return found;
+    state = *found;
+  }
+  std::map<std::string, std::string> theirs;
+  absl::StatusOr<std::map<std::string, std::string>> files = algorithm.Save();
+  if (!files.ok()) return files.status();
+  // The same names everywhere, or the algorithms are not the same.
+  for (auto& [name, bytes] : *files) {
+    absl::StatusOr<std::string> first = ranks.FromFirst(is_first ? bytes : "");
+    if (!first.ok()) return first.status();
+    theirs.emplace(name, *std::move(first));
+  }
+  if (is_first) return state;
+  if (absl::Status status = algorithm.Load(theirs); !status.ok()) return status;
+  if (algorithm.updates() > 0) state.saved_updates = algorithm.updates();
+  return state;
+}
+
 Trainer::Trainer(const proto::Config& config, const Parts& parts, const RunState& state)
     : config_(config),
       parts_(parts),
@@ -98,13 +123,25 @@ Trainer::Trainer(const proto::Config& config, const Parts& parts, const RunState
 
 absl::Status Trainer::Run() {
   absl::Status status = Publish(/*final_one=*/false);
-  while (status.ok() && !Complete() && !parts_.stop.requested()) {
+  while (status.ok() && !Complete() && !Stopped()) {
     status = UpdateOnce();
     status.Update(parts_.publisher.status());
   }
   if (!status.ok()) return status;
   if (status = SaveCheckpoint(); !status.ok()) return status;
   return Complete() ? Finish() : Log(/*done=*/false);
+}
+
+absl::StatusOr<int64_t> Trainer::Agree(int64_t ready) {
+  if (parts_.ranks == nullptr) return ready;
+  const absl::StatusOr<int64_t> least = parts_.ranks->Least(parts_.stop.requested() ? -1 : ready);
+  if (!least.ok()) return least.status();
+  one_stopped_ = *least < 0;
+  return std::max<int64_t>(*least, 0);
+}
+
+bool Trainer::Stopped() const {
+  return parts_.ranks == nullptr ? parts_.stop.requested() : one_stopped_;
 }
 
 bool Trainer::Complete() const {
@@ -147,13 +184,24 @@ absl::StatusOr<int64_t> Trainer::AwaitDraws() {
   const uint64_t missed = stats.rows_missed;
   parts_.log.NoteReplica(replica.rows(), stats.rows_behind,
                          missed - std::exchange(counted_missed_, missed));
-  absl::StatusOr<int64_t> batches = 0;
-  if (status.ok() && ready) {
-    batches = parts_.replay.AdmitDraws(UpdatesAtOnce(), begin + kTurn);
-    if (absl::IsDeadlineExceeded(batches.status())) batches = 0;
+  if (status.ok() && ready && admitted_ == 0) {
+    const absl::StatusOr<int64_t> batches = AdmitDraws(begin + kTurn);
+    if (batches.ok()) admitted_ = *batches;
+    status = batches.status();
   }
   CountWait(begin);
-  return status.ok() ? batches : status;
+  if (!status.ok()) return status;
+  const absl::StatusOr<int64_t> agreed = Agree(admitted_);
+  if (agreed.ok()) admitted_ -= *agreed;
+  return agreed;
+}
+
+absl::StatusOr<int64_t> Trainer::AdmitDraws(absl::Time deadline) {
+  // Rank 0 asks for all of them.
+  if (!IsFirst()) return kMostAtOnce;
+  const absl::StatusOr<int64_t> batches = parts_.replay.AdmitDraws(UpdatesAtOnce(), deadline);
+  if (absl::IsDeadlineExceeded(batches.status())) return 0;
+  return batches;
 }
 
 absl::Status Trainer::EndWarmup() {
@@ -169,11 +217,23 @@ absl::Status Trainer::UpdateOnce() {
     if (!draws.ok() || *draws == 0) return draws.status();
     return Learn([&](int64_t steps) { return algorithm.UpdateFromReplica(*draws, steps); });
   }
-  const absl::StatusOr<WindowBatch> batch = NextBatch();
-  if (absl::IsDeadlineExceeded(batch.status())) return absl::OkStatus();
-  if (!batch.ok()) return batch.status();
-  if (on_policy_) lag_.Add(*batch, state_.version);
-  return Learn([&](int64_t steps) { return algorithm.Update(*batch, steps); });
+  return UpdateFromShards();
+}
+
+absl::Status Trainer::UpdateFromShards() {
+  if (!batch_) {
+    absl::StatusOr<WindowBatch> batch = NextBatch();
+    if (batch.ok()) {
+      batch_ = *std::move(batch);
+    } else if (!absl::IsDeadlineExceeded(batch.status())) {
+      return batch.status();
+    }
+  }
+  const absl::StatusOr<int64_t> agreed = Agree(batch_ ? 1 : 0);
+  if (!agreed.ok() || *agreed == 0) return agreed.status();
+  const WindowBatch batch = *std::exchange(batch_, std::nullopt);
+  if (on_policy_) lag_.Add(batch, state_.version);
+  return Learn([&](int64_t steps) { return parts_.algorithm.Update(batch, steps); });
 }
 
 absl::Status Trainer::Learn(absl::FunctionRef<absl::Status(int64_t)> update) {
@@ -224,6 +284,7 @@ absl::Status Trainer::AwaitLastSteps() {
 }
 
 absl::Status Trainer::Finish() {
+  if (!IsFirst()) return Log(/*done=*/true);
   absl::Status status = AwaitLastSteps();
   if (status.ok()) status = Publish(/*final_one=*/true);
   if (status.ok()) {
@@ -234,6 +295,7 @@ absl::Status Trainer::Finish() {
 }
 
 absl::Status Trainer::Publish(bool final_one) {
+  if (!IsFirst()) return absl::OkStatus();
   ++state_.version.counter;
   auto snapshot = std::make_shared<Snapshot>();
   snapshot->run = config_.run();
@@ -258,6 +320,11 @@ absl::Status Trainer::SaveCheckpoint() {
   if (absl::Status status = CheckFinite(); !status.ok()) return status;
   absl::StatusOr<std::map<std::string, std::string>> files = parts_.algorithm.Save();
   if (!files.ok()) return files.status();
+  if (absl::Status status = CheckSame(*files); !status.ok()) return status;
+  if (!IsFirst()) {
+    state_.saved_updates = updates;
+    return absl::OkStatus();
+  }
   files->emplace(kConfigFile, EncodeConfig(config_));
   const absl::Status status = parts_.checkpoints.Write(
       {.updates = updates,
@@ -269,6 +336,19 @@ absl::Status Trainer::SaveCheckpoint() {
   state_.saved_updates = updates;
   parts_.log.CountCheckpoint();
   return absl::OkStatus();
+}
+
+absl::Status Trainer::CheckSame(const std::map<std::string, std::string>& files) {
+  if (parts_.ranks == nullptr) return absl::OkStatus();
+  uint32_t digest = 0;
+  for (const auto& [name, bytes] : files) digest = Crc32c(digest, bytes.data(), bytes.size());
+  const absl::StatusOr<int64_t> least = parts_.ranks->Least(digest);
+  if (!least.ok()) return least.status();
+  const absl::StatusOr<int64_t> greatest = parts_.ranks->Least(-int64_t{digest});
+  if (!greatest.ok()) return greatest.status();
+  if (*least == -*greatest) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat("at update ", parts_.algorithm.updates(),
+                                          " the states of the ranks are not the same"));
 }
 
 absl::Status Trainer::CheckFinite() const {

@@ -2,6 +2,8 @@
 #define TROUPE_LEARNER_TRAINER_H_
 
 #include <cstdint>
+#include <map>
+#include <optional>
 #include <string>
 
 #include "absl/functional/function_ref.h"
@@ -17,6 +19,7 @@
 #include "learner/batch_source.h"
 #include "learner/policy_lag.h"
 #include "learner/progress_log.h"
+#include "learner/rank_group.h"
 #include "learner/replica.h"
 #include "proto/config.pb.h"
 
@@ -44,12 +47,14 @@ class Trainer final {
     ProgressLog& log;
     const StopToken& stop;
     Replica* replica = nullptr;  // what the algorithm draws from; null: it gets `batches`
+    RankGroup* ranks = nullptr;  // the algorithm's; of them only rank 0 publishes and saves
   };
 
   Trainer(const proto::Config& config, const Parts& parts, const RunState& state);
 
-  // OK: the run is complete (the final snapshot is out), or a stop was requested; a checkpoint is
-  // written either way.  FAILED_PRECONDITION: another learner has taken over the run.
+  // OK: the run is complete (the final snapshot is out), or a stop was requested, of any rank; a
+  // checkpoint is written either way.  FAILED_PRECONDITION: another learner has taken over the run.
+  // UNAVAILABLE: another rank is gone; INTERNAL: ranks have come to differ.
   absl::Status Run();
 
   // Gradient steps of the whole run; 0: not known before, a batch of PPO makes as many as it has
@@ -58,11 +63,18 @@ class Trainer final {
 
  private:
   bool Complete() const;
+  bool IsFirst() const { return parts_.ranks == nullptr || parts_.ranks->rank() == 0; }
+  bool Stopped() const;
+  // How many of the `ready` updates all ranks take now; stops them all if one is told to.
+  absl::StatusOr<int64_t> Agree(int64_t ready);
   // One batch, or some updates from the replica, if they may be within a short time, and what is
   // due after them.
   absl::Status UpdateOnce();
+  // One batch, if one comes within a short time.
+  absl::Status UpdateFromShards();
   // Batches for UpdateFromReplica; 0: none for now.
   absl::StatusOr<int64_t> AwaitDraws();
+  absl::StatusOr<int64_t> AdmitDraws(absl::Time deadline);
   // How many updates there may be before something is due.
   int64_t UpdatesAtOnce() const;
   absl::Status EndWarmup();
@@ -78,6 +90,8 @@ class Trainer final {
   absl::Status Log(bool done);
   // INTERNAL names the first statistic that is not finite.
   absl::Status CheckFinite() const;
+  // INTERNAL if the states of the ranks, as `files`, are not the same bits.
+  absl::Status CheckSame(const std::map<std::string, std::string>& files);
   absl::StatusOr<WindowBatch> NextBatch();
   void CountWait(absl::Time begin);
 
@@ -86,9 +100,12 @@ class Trainer final {
   const bool on_policy_;
   const int64_t target_updates_;
   RunState state_;
-  bool learning_;              // the warm-up is over
-  bool policy_taken_ = false;  // and is to be published after the next updates have begun
-  int64_t learned_env_steps_;  // of the run when the last batch was learned from
+  bool learning_;                     // the warm-up is over
+  bool one_stopped_ = false;          // of the ranks
+  std::optional<WindowBatch> batch_;  // that waits for the other ranks
+  int64_t admitted_ = 0;              // draws that wait for them
+  bool policy_taken_ = false;         // and is to be published after the next updates have begun
+  int64_t learned_env_steps_;         // of the run when the last batch was learned from
   // Since the last line of progress.
   absl::Time logged_;
   int64_t logged_updates_;
@@ -104,6 +121,12 @@ class Trainer final {
 // DATA_LOSS: all are broken.
 absl::StatusOr<RunState> Resume(const CheckpointDirectory& checkpoints, const std::string& run,
                                 uint64_t max_epoch, Algorithm& algorithm);
+
+// The same for all `ranks`: rank 0 loads, and the others take over the state of its algorithm.
+// Errors are also RankGroup's.
+absl::StatusOr<RunState> ResumeTogether(const CheckpointDirectory& checkpoints,
+                                        const std::string& run, uint64_t max_epoch,
+                                        RankGroup& ranks, Algorithm& algorithm);
 
 }  // namespace troupe
 

@@ -12,13 +12,13 @@ from errors import Failure
 from metrics import Metrics
 from observe import Observer
 from prometheus import Prometheus
-from run_directory import environment_id, total_env_steps
+from run_directory import environment_id, learner_ranks, total_env_steps
 from status import Display, Status
 
 TICK_SECONDS = 0.2
 SAVE_SECONDS = 10.0
 # How long each kind may take after SIGTERM; the learner writes a checkpoint, shards drain.
-STOP_SECONDS = {"actor": 15, "learner": 120, "evaluator": 15, "shard": 30, "prometheus": 15}
+STOP_SECONDS = {"actor": 15, "learner": 120, "rank": 15, "evaluator": 15, "shard": 30, "prometheus": 15}
 # How long the evaluator and the actors may take to follow when the learner is done.
 FOLLOW_SECONDS = 900
 PROMETHEUS_PORT = 9090
@@ -42,7 +42,7 @@ class Cluster:
         for i, address in enumerate(shards):
             self._add(f"shard-{i}", "troupe-replay-server", f"--listen={address}",
                       f"--shard_index={i}", f"--data_dir={directory.file(f'shard-{i}')}")
-        self._add("learner", "troupe-learner", f"--run_dir={directory.path}")
+        self._add_learners(learner_ranks(config))
         for i in range(args.actors):
             self._add(f"actor-{i}", "troupe-actor", f"--actor_index={i}",
                       f"--output_dir={directory.file('actors')}")
@@ -82,6 +82,14 @@ class Cluster:
                    "--metrics_port=0", f"--metrics_port_file={path}", "--metrics_optional", *flags]
         self._children[name] = Child(name, command, self._log_path(name))
 
+    def _add_learners(self, ranks):
+        run_dir = f"--run_dir={self._directory.path}"
+        together = ([f"--set=learner.rendezvous=127.0.0.1:{ports.choose(1)[0]}"] if ranks > 1
+                    else [])
+        self._add("learner", "troupe-learner", run_dir, *together)
+        for rank in range(1, ranks):
+            self._add(f"rank-{rank}", "troupe-learner", run_dir, f"--rank={rank}", *together)
+
     def _make_prometheus(self):
         if not Prometheus.available():
             self._display.say("deploy/up: NO PROMETHEUS: the program is not installed "
@@ -120,7 +128,8 @@ class Cluster:
                     self._on_end(child)
                     if child.name == "learner" and self._learner_finished(child):
                         return True
-                child.restart_if_due()
+                if not (child.name in self._names("rank") and child.exit_code == 0):
+                    child.restart_if_due()
             self._tick()
         return False
 
@@ -135,7 +144,7 @@ class Cluster:
             for child in list(self._children.values()):
                 if child.poll():
                     self._on_end(child)
-                if child not in waiting and child.name != "learner":
+                if child not in waiting and child.name not in ["learner", *self._names("rank")]:
                     child.restart_if_due()
             for child in waiting:
                 if not child.running and child.exit_code != 0:
@@ -206,7 +215,7 @@ class Cluster:
         can leave its last snapshot there."""
         if self._stop:
             self._display.say("deploy/up: stopping actors, learner, evaluator, shards")
-        for kind in ("actor", "learner", "evaluator"):
+        for kind in ("actor", "learner", "rank", "evaluator"):
             self._stop_kind(kind)
         self._observer.stop()
         self._observer.observe()  # the shards' last word

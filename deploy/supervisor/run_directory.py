@@ -154,5 +154,10 @@ def total_env_steps(config_text):
     return int(re.search(r"^total_env_steps: (\d+)", config_text, re.MULTILINE)[1])
 
 
+def learner_ranks(config_text):
+    set_by_user = re.search(r"^  ranks: (\d+)", config_text, re.MULTILINE)
+    return int(set_by_user[1]) if set_by_user else 1
+
+
 def environment_id(config_text):
     return re.search(r'^  id: "(.*)"', config_text, re.MULTILINE)[1]

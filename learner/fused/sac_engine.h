@@ -61,7 +61,7 @@ struct SacStatistics {
 // Transitions in memory: what a replica holds, drawn in order.
 struct SacBatch {
   absl::Span<const float> rows;  // [slots, observation_size + action_size], as in a replica
-  absl::Span<const ReplicaTransition> transitions;  // [batch_size]
+  absl::Span<const ReplicaTransition> transitions;  // [batch_size], or of this rank's share
   // Standard normal, [2, batch_size, action_size]: of a' and of a.  Empty: the engine's own.
   absl::Span<const float> noise;
 };

@@ -5,6 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
+#include "absl/types/span.h"
 #include "learner/fused/cpu/aligned_floats.h"
 #include "learner/fused/cpu/padded_mlp.h"
 #include "learner/fused/cpu/sac_worker.h"
@@ -20,15 +22,16 @@ namespace {
 constexpr int64_t kMinRows = 16;
 // Threads begin at multiples of it, which fill the kernels' panels.
 constexpr int64_t kRowsTogether = 8;
+// What SacSums holds.
+constexpr int64_t kNumSums = 4;
 
 Unit UnitOf(HiddenUnit unit) {
   if (unit == HiddenUnit::kTanh) return Unit::kTanh;
   return unit == HiddenUnit::kElu ? Unit::kElu : Unit::kRelu;
 }
 
-int TeamSize(const SacModel& model, int num_threads) {
-  return static_cast<int>(
-      std::clamp<int64_t>(model.batch_size / kMinRows, 1, std::max(num_threads, 1)));
+int TeamSize(int64_t rows, int num_threads) {
+  return static_cast<int>(std::clamp<int64_t>(rows / kMinRows, 1, std::max(num_threads, 1)));
 }
 
 // The parameters of `copies` equal networks one after another, with Adam's moments of them.
@@ -74,7 +77,7 @@ struct Parameters {
 
 class CpuSacEngine final : public SacEngine {
  public:
-  CpuSacEngine(const SacModel& model, int num_threads, const Kernels& kernels);
+  CpuSacEngine(const SacModel& model, int num_threads, const Kernels& kernels, RankGroup* ranks);
 
   const SacModel& model() const override { return model_; }
   absl::Status Update(const SacBatch& batch) override;
@@ -91,16 +94,25 @@ class CpuSacEngine final : public SacEngine {
  private:
   // On one of the team's threads: the batch that the workers hold.
   void Learn(int thread, const SacWorker::Noise& noise, float alpha);
+  // The update that Learn() made, of the batch that `set` gives to a worker.
+  absl::Status UpdateWith(const SacWorker::Noise& noise, absl::FunctionRef<void(SacWorker&)> set);
   void DrawTransitions(SacWorker& worker) const;
   // A thread's part of Adam's step, and of what the next passes need of the new values.
-  void Descend(int thread, float learning_rate, float* const* gradients, AlignedFloats* targets,
-               Parameters& parameters);
+  void Descend(int thread, float learning_rate, absl::Span<float* const> gradients,
+               AlignedFloats* targets, Parameters& parameters);
+  // A thread's part of summing `gradients`, and what SacSums holds, over threads and ranks into
+  // summed_.
+  void SumOverRanks(int thread, absl::Span<float* const> gradients, int64_t size);
+  SacSums Sums() const;
   bool ImprovesActor() const { return (updates_ + 1) % model_.actor_update_interval == 0; }
   float Alpha() const { return model_.has_entropy ? std::exp(log_alpha_.values[0]) : 0; }
   void FinishUpdate();
   void ImproveTemperature(float log_pi);
 
   const SacModel model_;
+  RankGroup* const ranks_;  // null: alone
+  const int64_t share_;     // rows of the batch that are this rank's, the first of which is
+  const int64_t first_row_;
   const Kernels& kernels_;
   const FlatNetwork actor_network_, critic_network_;
   const PaddedMlp actor_mlp_, critic_mlp_;
@@ -113,11 +125,18 @@ class CpuSacEngine final : public SacEngine {
   std::unique_ptr<RamReplicaStore> replica_;
   std::vector<SacWorker> workers_;                          // one a thread
   std::vector<float*> critic_gradients_, actor_gradients_;  // theirs
+  std::vector<float> summed_;  // over the ranks: a gradient, and after it the sums
+  SacSums sums_of_ranks_;
+  absl::Status of_ranks_;
   ThreadTeam team_;
 };
 
-CpuSacEngine::CpuSacEngine(const SacModel& model, int num_threads, const Kernels& kernels)
+CpuSacEngine::CpuSacEngine(const SacModel& model, int num_threads, const Kernels& kernels,
+                           RankGroup* ranks)
     : model_(model),
+      ranks_(ranks),
+      share_(model.batch_size / (ranks == nullptr ? 1 : ranks->size())),
+      first_row_(ranks == nullptr ? 0 : ranks->rank() * share_),
       kernels_(kernels),
       actor_network_(ActorNetwork(model)),
       critic_network_(CriticNetwork(model)),
@@ -128,18 +147,21 @@ CpuSacEngine::CpuSacEngine(const SacModel& model, int num_threads, const Kernels
       target_critics_(critics_.values.size()),
       log_alpha_{{0}, {0}, {0}},
       seed_(model.seed),
-      team_(TeamSize(model, num_threads)) {
+      team_(TeamSize(share_, num_threads)) {
   const SacNetworks networks{actor_mlp_,        critic_mlp_,     actor_.values,
                              actor_.transposed, critics_.values, critics_.transposed,
                              target_critics_};
   const auto row = [&](int thread) {
-    return model.batch_size * thread / team_.size() / kRowsTogether * kRowsTogether;
+    return first_row_ + share_ * thread / team_.size() / kRowsTogether * kRowsTogether;
   };
+  if (ranks_ != nullptr) {
+    summed_.resize(std::max(actor_.values.size(), critics_.values.size()) + kNumSums);
+  }
   workers_.reserve(team_.size());
   for (int thread = 0; thread < team_.size(); ++thread) {
     const bool is_last = thread + 1 == team_.size();
     SacWorker& worker = workers_.emplace_back(model, networks, kernels, row(thread),
-                                              is_last ? model.batch_size : row(thread + 1));
+                                              is_last ? first_row_ + share_ : row(thread + 1));
     critic_gradients_.push_back(worker.critic_gradient().data());
     actor_gradients_.push_back(worker.actor_gradient().data());
   }
@@ -170,16 +192,23 @@ absl::Status CpuSacEngine::Update(const SacBatch& batch) {
     noise.of_next_action = batch.noise.data();
     noise.of_action = noise.of_next_action + model_.batch_size * model_.action_size;
   }
+  return UpdateWith(noise, [&](SacWorker& worker) {
+    const int64_t first = worker.begin() - first_row_;
+    for (int64_t i = 0; i < worker.size(); ++i) {
+      worker.SetTransition(i, batch.transitions[first + i], batch.rows.data());
+    }
+  });
+}
+
+absl::Status CpuSacEngine::UpdateWith(const SacWorker::Noise& noise,
+                                      absl::FunctionRef<void(SacWorker&)> set) {
   const float alpha = Alpha();
   team_.Run([&](int thread) {
-    SacWorker& worker = workers_[thread];
-    for (int64_t i = 0; i < worker.size(); ++i) {
-      worker.SetTransition(i, batch.transitions[worker.begin() + i], batch.rows.data());
-    }
+    set(workers_[thread]);
     Learn(thread, noise, alpha);
   });
-  FinishUpdate();
-  return absl::OkStatus();
+  if (of_ranks_.ok()) FinishUpdate();
+  return of_ranks_;
 }
 
 absl::StatusOr<ReplicaStore*> CpuSacEngine::MakeReplica(const ReplicaShape& shape) {
@@ -193,12 +222,9 @@ absl::Status CpuSacEngine::UpdateFromReplica(int64_t count) {
   }
   for (; count > 0; --count) {
     const SacWorker::Noise noise{.seed = seed_, .update = static_cast<uint64_t>(updates_)};
-    const float alpha = Alpha();
-    team_.Run([&](int thread) {
-      DrawTransitions(workers_[thread]);
-      Learn(thread, noise, alpha);
-    });
-    FinishUpdate();
+    const absl::Status status =
+        UpdateWith(noise, [this](SacWorker& worker) { DrawTransitions(worker); });
+    if (!status.ok()) return status;
   }
   return absl::OkStatus();
 }
@@ -214,23 +240,48 @@ void CpuSacEngine::DrawTransitions(SacWorker& worker) const {
 
 void CpuSacEngine::Learn(int thread, const SacWorker::Noise& noise, float alpha) {
   workers_[thread].DifferentiateCritics(noise, alpha);
-  Descend(thread, model_.critic_learning_rate, critic_gradients_.data(), &target_critics_,
-          critics_);
-  if (!ImprovesActor()) return;
+  Descend(thread, model_.critic_learning_rate, critic_gradients_, &target_critics_, critics_);
+  if (!ImprovesActor() || !of_ranks_.ok()) return;
   workers_[thread].DifferentiateActor(noise, alpha);
-  Descend(thread, model_.actor_learning_rate, actor_gradients_.data(), nullptr, actor_);
+  Descend(thread, model_.actor_learning_rate, actor_gradients_, nullptr, actor_);
 }
 
-void CpuSacEngine::Descend(int thread, float learning_rate, float* const* gradients,
+void CpuSacEngine::SumOverRanks(int thread, absl::Span<float* const> gradients, int64_t size) {
+  const int64_t begin = size * thread / team_.size(), end = size * (thread + 1) / team_.size();
+  std::copy(gradients[0] + begin, gradients[0] + end, summed_.begin() + begin);
+  for (const float* gradient : gradients.subspan(1)) {
+    for (int64_t i = begin; i < end; ++i) summed_[i] += gradient[i];
+  }
+  team_.Barrier();
+  if (thread == 0) {
+    const SacSums own = Sums();
+    float* const sums = summed_.data() + size;
+    sums[0] = static_cast<float>(own.squared_error);
+    sums[1] = static_cast<float>(own.q);
+    sums[2] = static_cast<float>(own.actor_loss);
+    sums[3] = static_cast<float>(own.log_pi);
+    of_ranks_ = ranks_->Sum(absl::MakeSpan(summed_.data(), size + kNumSums));
+    sums_of_ranks_ = {sums[0], sums[1], sums[2], sums[3]};
+  }
+  team_.Barrier();
+}
+
+void CpuSacEngine::Descend(int thread, float learning_rate, absl::Span<float* const> gradients,
                            AlignedFloats* targets, Parameters& parameters) {
   team_.Barrier();  // all gradients are there
+  float* const summed = summed_.data();
+  if (ranks_ != nullptr) {
+    SumOverRanks(thread, gradients, parameters.values.size());
+    if (!of_ranks_.ok()) return;
+    gradients = {&summed, 1};
+  }
   const int64_t lines = parameters.values.size() / kRowFloats;
   const int64_t begin = lines * thread / team_.size() * kRowFloats;
   const int64_t end = lines * (thread + 1) / team_.size() * kRowFloats;
   const AdamSizes sizes = AdamSizesOf(learning_rate, parameters.steps + 1);
   kernels_.adam({.n = end - begin,
-                 .gradients = gradients,
-                 .num_gradients = team_.size(),
+                 .gradients = gradients.data(),
+                 .num_gradients = static_cast<int64_t>(gradients.size()),
                  .gradient_offset = begin,
                  .values = parameters.values.data() + begin,
                  .m = parameters.m.data() + begin,
@@ -246,7 +297,7 @@ void CpuSacEngine::Descend(int thread, float learning_rate, float* const* gradie
   team_.Barrier();
 }
 
-void CpuSacEngine::FinishUpdate() {
+SacSums CpuSacEngine::Sums() const {
   SacSums sums;
   for (const SacWorker& worker : workers_) {
     sums.squared_error += worker.sums().squared_error;
@@ -254,6 +305,11 @@ void CpuSacEngine::FinishUpdate() {
     sums.actor_loss += worker.sums().actor_loss;
     sums.log_pi += worker.sums().log_pi;
   }
+  return sums;
+}
+
+void CpuSacEngine::FinishUpdate() {
+  const SacSums sums = ranks_ == nullptr ? Sums() : sums_of_ranks_;
   const auto b = static_cast<double>(model_.batch_size);
   statistics_.q_loss = static_cast<float>(sums.squared_error / (2 * b));
   statistics_.q_mean = static_cast<float>(sums.q / (2 * b));
@@ -277,8 +333,8 @@ void CpuSacEngine::ImproveTemperature(float log_pi) {
 }  // namespace cpu
 
 std::unique_ptr<SacEngine> MakeCpuSacEngine(const SacModel& model, int num_threads,
-                                            const cpu::Kernels& kernels) {
-  return std::make_unique<cpu::CpuSacEngine>(model, num_threads, kernels);
+                                            const cpu::Kernels& kernels, RankGroup* ranks) {
+  return std::make_unique<cpu::CpuSacEngine>(model, num_threads, kernels, ranks);
 }
 
 }  // namespace troupe

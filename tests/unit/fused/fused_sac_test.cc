@@ -120,7 +120,7 @@ class FusedAgainstReference : public testing::TestWithParam<FusedCase> {
     RandomSac::Batch batch = random_.MakeBatch();
     batch.noise = NextNoise(*reference_, sizes_);
     ASSERT_TRUE(engine_->Update(batch.View()).ok());
-    reference_->Step(ToTransitions(batch, sizes_));
+    ASSERT_TRUE(reference_->Step(ToTransitions(batch, sizes_)).ok());
   }
 
   void ExpectNear(double tolerance) {

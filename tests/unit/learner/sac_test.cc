@@ -154,7 +154,7 @@ TEST_P(SacUpdate, IsTheOneWrittenOutInPlainArithmetic) {
     const double alpha = reference.has_entropy ? std::exp(reference.log_alpha) : 0;
     const double q_loss =
         reference.CriticLoss(reference.theta, batch, reference.Targets(batch, noise, alpha));
-    sac->Step(b);
+    ASSERT_TRUE(sac->Step(b).ok());
     reference.Update(batch, noise);
     EXPECT_NEAR(sac->Statistics().at("q_loss"), q_loss, 1e-9);
     ExpectNear(ToNumbers(sac->critics().parameters().values()), reference.theta, 2e-6, "theta");
@@ -205,7 +205,7 @@ TEST(SacObjectivesTest, AreTheHandComputedValues) {
 
 TEST(SacTest, TheActorsStepLeavesNoGradientInTheCritics) {
   const auto sac = MakeSac(SmallConfig());
-  sac->Step(RandomBatch(1));
+  ASSERT_TRUE(sac->Step(RandomBatch(1)).ok());
   EXPECT_EQ(sac->critics().parameters().gradients().abs().sum().item<double>(), 0);
   EXPECT_EQ(sac->actor().parameters().gradients().abs().sum().item<double>(), 0);
 }
@@ -221,7 +221,7 @@ proto::Sac EverythingOn() {
 
 TEST(SacTest, ARestoredOneGoesOnBitByBit) {
   const auto first = MakeSac(EverythingOn(), 1, torch::kFloat32);
-  for (int i = 0; i < 5; ++i) first->Step(RandomBatch(i, torch::kFloat32));
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(first->Step(RandomBatch(i, torch::kFloat32)).ok());
   const auto saved = first->Save();
   ASSERT_TRUE(saved.ok()) << saved.status();
 
@@ -230,8 +230,8 @@ TEST(SacTest, ARestoredOneGoesOnBitByBit) {
   ASSERT_TRUE(status.ok()) << status;
   EXPECT_EQ(second->updates(), 5);
   for (int i = 5; i < 12; ++i) {
-    first->Step(RandomBatch(i, torch::kFloat32));
-    second->Step(RandomBatch(i, torch::kFloat32));
+    ASSERT_TRUE(first->Step(RandomBatch(i, torch::kFloat32)).ok());
+    ASSERT_TRUE(second->Step(RandomBatch(i, torch::kFloat32)).ok());
   }
   EXPECT_EQ(*first->Save(), *second->Save());
   EXPECT_NE(first->Save()->at("model.safetensors"), saved->at("model.safetensors"));
@@ -273,7 +273,7 @@ TEST(SacTest, LearnsAOneStepTask) {
     const Tensor a = torch::rand({64, kActions}, options) * 2 - 1;
     const Tensor r = -(a - 0.6 * s.narrow(1, 0, kActions)).square().sum(1);
     const Tensor zeros = torch::zeros({64}, options);
-    sac->Step({.s = s, .a = a, .r = r, .gamma = zeros, .d = zeros, .s_next = s});
+    ASSERT_TRUE(sac->Step({.s = s, .a = a, .r = r, .gamma = zeros, .d = zeros, .s_next = s}).ok());
   }
   const torch::NoGradGuard no_grad;
   at::Generator generator = NextGenerator(*sac);

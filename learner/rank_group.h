@@ -1,0 +1,52 @@
+#ifndef TROUPE_LEARNER_RANK_GROUP_H_
+#define TROUPE_LEARNER_RANK_GROUP_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+
+namespace troupe {
+
+// Learner processes that take each update together, each on a share of its batch (data
+// parallelism): rank 0 also publishes, saves and logs.
+//
+// Every rank makes the same calls in the same order; each waits for all.  UNAVAILABLE: a rank is
+// gone, or was silent for too long; the group is of no more use then.  Not thread-safe.
+class RankGroup {
+ public:
+  virtual ~RankGroup() = default;
+
+  virtual int rank() const = 0;  // 0, ..., size() - 1
+  virtual int size() const = 0;
+
+  // Replaces `values` by their sums over all ranks, the same bits at each.
+  virtual absl::Status Sum(absl::Span<float> values) = 0;
+  // The least `value` of any rank.
+  virtual absl::StatusOr<int64_t> Least(int64_t value) = 0;
+  // What rank 0 gives; the others' `bytes` do not matter.
+  virtual absl::StatusOr<std::string> FromFirst(std::string bytes) = 0;
+};
+
+struct RankOptions {
+  int rank = 0, size = 1;
+  // host:port where rank 0 listens, on all of its host's addresses, and the others find it.
+  std::string rendezvous;
+  // How long a rank may be silent.
+  absl::Duration timeout = absl::Seconds(30);
+};
+
+// Waits until all ranks are there.  Over Gloo as c10d has it, in plaintext: for networks that are
+// trusted.  UNIMPLEMENTED: this build has no Gloo; INVALID_ARGUMENT: not a rendezvous; CANCELLED:
+// `stopped` was true first, which is asked between attempts.
+absl::StatusOr<std::unique_ptr<RankGroup>> JoinRanks(const RankOptions& options,
+                                                     const std::function<bool()>& stopped);
+
+}  // namespace troupe
+
+#endif  // TROUPE_LEARNER_RANK_GROUP_H_
