@@ -32,6 +32,11 @@ ABSL_FLAG(
     "Number of this actor; chooses the shard it starts with.  -1: a random one, for actors that "
     "nobody numbers.");
 ABSL_FLAG(bool, evaluate, false, "Play deterministic episodes and report returns; send no rows.");
+ABSL_FLAG(bool, once, false,
+          "With --evaluate: evaluate the newest policy of the shards once, print and exit.");
+ABSL_FLAG(std::string, checkpoint, "",
+          "With --evaluate --once: evaluate the policy of this checkpoint, or of the newest one in "
+          "this folder, instead; no shard is needed.");
 ABSL_FLAG(std::string, output_dir, "",
           "Folder for evaluations.jsonl and TensorBoard files (--evaluate; default '.'), or for "
           "actor-<index>.json, the counts at exit.");
@@ -192,18 +197,24 @@ absl::Status Act(Program& program) {
 absl::Status Evaluate(Program& program) {
   const proto::Config& config = program.config;
   const std::string output_dir = absl::GetFlag(FLAGS_output_dir);
-  return RunEvaluator({.environment = config.environment(),
-                       .asset_dir = DefaultAssetDir(),
-                       .evaluator = config.evaluator(),
-                       .seed = config.seed(),
-                       .output_dir = output_dir.empty() ? "." : output_dir,
-                       .snapshots = SnapshotOptions(program)},
-                      program.stop, program.metrics);
+  const EvaluatorOptions options{.environment = config.environment(),
+                                 .asset_dir = DefaultAssetDir(),
+                                 .evaluator = config.evaluator(),
+                                 .seed = config.seed(),
+                                 .output_dir = output_dir.empty() ? "." : output_dir,
+                                 .snapshots = SnapshotOptions(program)};
+  if (!absl::GetFlag(FLAGS_once)) return RunEvaluator(options, program.stop, program.metrics);
+  return EvaluateOnce(options, {.checkpoint = absl::GetFlag(FLAGS_checkpoint)}, program.stop,
+                      std::cout);
 }
 
 absl::Status Run(Program& program) {
   if (!absl::GetFlag(FLAGS_probe).empty()) return Probe(program.config);
   if (absl::GetFlag(FLAGS_print_row_log_bytes)) return PrintRowLogBytes(program.config);
+  if (!absl::GetFlag(FLAGS_checkpoint).empty()) {
+    if (absl::GetFlag(FLAGS_evaluate) && absl::GetFlag(FLAGS_once)) return Evaluate(program);
+    return absl::InvalidArgumentError("--checkpoint goes with --evaluate --once");
+  }
   if (program.config.shards_size() == 0) {
     return absl::InvalidArgumentError(
         "no shards: set `shards` in the configuration, or --set shards=host:port,host:port");

@@ -7,7 +7,6 @@
 #include "absl/time/time.h"
 
 namespace troupe {
-namespace {
 
 absl::Status CheckFits(const PolicyMetadata& policy, const EnvSpec& spec) {
   if (policy.observation_size == spec.observation_size && policy.action_size == spec.action_size &&
@@ -20,8 +19,6 @@ absl::Status CheckFits(const PolicyMetadata& policy, const EnvSpec& spec) {
       "] choices, but ", spec.id, " has ", spec.observation_size, ", ", spec.action_size, " and [",
       absl::StrJoin(spec.num_choices, ","), "]"));
 }
-
-}  // namespace
 
 PolicyFeed::PolicyFeed(SnapshotSubscriber& subscriber, const EnvSpec& spec,
                        std::function<void()> on_over)

@@ -16,6 +16,9 @@
 
 namespace troupe {
 
+// FAILED_PRECONDITION with the numbers: the policy is not for such an environment.
+absl::Status CheckFits(const PolicyMetadata& policy, const EnvSpec& spec);
+
 // Turns snapshots into policies beside the loop that uses them, newest wins.
 //
 // Thread-safe.  One thread waits for snapshots, checks that they fit the environment and builds

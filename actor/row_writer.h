@@ -62,7 +62,8 @@ struct RowStream {
 // asks what the shard holds and sends the rest again.  When its shard stays away for `move_after`
 // and another one answers, new rows go there in new streams, and what the old one has not acked is
 // kept for it; it gives way, newest rows first and counted, only when its memory is needed while
-// the old shard is still away.
+// the old shard is still away.  From a shard that is drained (Replay.Drain) new rows move at once,
+// and where no other shard takes them Append waits; what was made before is still sent there.
 //
 // Thread-safe.  The work is done by gRPC's callback threads and one thread for timers.
 class RowWriter final {

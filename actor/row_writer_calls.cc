@@ -21,7 +21,8 @@ void RowWriter::Impl::BeginStreams() {
 }
 
 bool RowWriter::Impl::MayMove(absl::Time now) const {
-  return !current().open && now >= current().away_since + options_.move_after;
+  if (current().open) return current().draining;
+  return now >= current().away_since + options_.move_after;
 }
 
 void RowWriter::Impl::MoveTo(size_t shard) {
@@ -62,9 +63,24 @@ void RowWriter::Impl::StartCall(size_t shard) {
 void RowWriter::Impl::Send(Lane& lane) {
   if (!lane.open || lane.writing) return;
   lane.written = lane.rows.NextToSend(lane.window_bytes);
-  if (lane.written == nullptr) return;
+  if (lane.written == nullptr) {
+    if (!lane.draining || lane.drained || !lane.rows.empty()) return;
+    lane.drained = true;
+    auto answer = std::make_shared<RowMessage>();
+    answer->request.set_drained(true);
+    lane.written = std::move(answer);
+  }
   lane.writing = true;
   lane.call->Write(&lane.written->request);
+}
+
+void RowWriter::Impl::NoteDraining(size_t shard, bool draining) {
+  Lane& lane = lanes_[shard];
+  if (lane.draining == draining) return;
+  lane.draining = draining;
+  lane.drained = false;
+  if (shard == current_) Seal();  // nothing else may be on its way once `drained` is said
+  timer_.Signal();                // rows may have to go to another shard, or to this one again
 }
 
 absl::Status RowWriter::Impl::Resume(size_t shard, const proto::AppendReply& reply) {
@@ -86,7 +102,8 @@ absl::Status RowWriter::Impl::Resume(size_t shard, const proto::AppendReply& rep
   timer_.Signal();  // others that were tried meanwhile may not be wanted any more
   lane.window_bytes = reply.window_bytes();
   lane.backoff.Reset();
-  if (shard != current_ && MayMove(absl::Now())) MoveTo(shard);
+  NoteDraining(shard, reply.draining());
+  if (shard != current_ && !lane.draining && MayMove(absl::Now())) MoveTo(shard);
   return absl::OkStatus();
 }
 
@@ -99,6 +116,7 @@ void RowWriter::Impl::OnReply(size_t shard, const proto::AppendReply& reply) {
     lane.call->Cancel();
     return;
   }
+  NoteDraining(shard, reply.draining());
   if (const uint64_t version = reply.unrolls_wanted_of(); version != 0 && shard == current_) {
     unroll_requests_ = version == unrolls_wanted_of_ ? unroll_requests_ + 1 : 1;
     unrolls_wanted_of_ = version;
@@ -121,7 +139,7 @@ void RowWriter::Impl::OnBroken(size_t shard) {
   Lane& lane = lanes_[shard];
   if (lane.open) lane.away_since = absl::Now();
   lane.open = false;
-  lane.held_back = false;
+  lane.held_back = lane.draining = lane.drained = false;
 }
 
 void RowWriter::Impl::OnDone(size_t shard, const grpc::Status& status) {
@@ -155,7 +173,7 @@ absl::Time RowWriter::Impl::HandleTimers(absl::Time now) {
     next = std::min(next, current().away_since + options_.move_after);
   }
   for (size_t i = 0; i < lanes_.size(); ++i) {
-    if (lanes_[i].open && i != current_ && MayMove(now)) MoveTo(i);
+    if (lanes_[i].open && !lanes_[i].draining && i != current_ && MayMove(now)) MoveTo(i);
     if (lanes_[i].call != nullptr) {
       if (!Wanted(i, now)) lanes_[i].call->Cancel();
     } else if (!Wanted(i, now)) {

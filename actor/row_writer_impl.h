@@ -51,7 +51,9 @@ class RowWriter::Impl final {
     std::unique_ptr<AppendCall> call;
     bool open = false;  // the shard has answered; rows may be sent
     bool writing = false;
-    bool held_back = false;                     // by the shard's rate limiter
+    bool held_back = false;                     // by the shard's rate limiter, or its operator
+    bool draining = false;                      // the shard, by its operator
+    bool drained = false;                       // the shard was told that nothing more comes
     std::shared_ptr<const RowMessage> written;  // kept while it is being written
     int64_t window_bytes = 0;
     absl::Time next_attempt = absl::InfinitePast();
@@ -89,6 +91,7 @@ class RowWriter::Impl final {
 
   void StartCall(size_t shard) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Send(Lane& lane) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void NoteDraining(size_t shard, bool draining) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status Resume(size_t shard, const proto::AppendReply& reply)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void OnReply(size_t shard, const proto::AppendReply& reply) ABSL_LOCKS_EXCLUDED(mu_);

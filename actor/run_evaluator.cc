@@ -1,15 +1,23 @@
 #include "actor/run_evaluator.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <memory>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
 #include "actor/env.h"
 #include "actor/evaluation_log.h"
 #include "actor/evaluator.h"
 #include "actor/policy_feed.h"
+#include "common/checkpoint.h"
+#include "common/policy.h"
+#include "common/version.h"
 #include "spdlog/spdlog.h"
 
 namespace troupe {
@@ -48,7 +56,78 @@ absl::Status EvaluateUntilOver(const EvaluatorOptions& options, Evaluator& evalu
   }
 }
 
+namespace fs = std::filesystem;
+
+absl::StatusOr<Checkpoint> ReadCheckpoint(const std::string& path) {
+  std::error_code error;
+  if (!fs::is_directory(path, error)) {
+    return absl::NotFoundError(absl::StrCat("--checkpoint: ", path, " is no folder"));
+  }
+  if (fs::exists(fs::path(path) / "checkpoint.json", error)) {
+    return CheckpointDirectory::ReadOne(path);
+  }
+  const fs::path in_run = fs::path(path) / "checkpoints";
+  const CheckpointDirectory directory(fs::is_directory(in_run, error) ? in_run.string() : path, 1);
+  absl::StatusOr<CheckpointDirectory::Found> found = directory.ReadNewest();
+  if (!found.ok()) return found.status();
+  for (const std::string& why : found->skipped) spdlog::warn("passed over a checkpoint: {}", why);
+  return std::move(found->checkpoint);
+}
+
+absl::StatusOr<std::unique_ptr<Policy>> PolicyOfCheckpoint(const std::string& path) {
+  absl::StatusOr<Checkpoint> checkpoint = ReadCheckpoint(path);
+  if (!checkpoint.ok()) return checkpoint.status();
+  const auto file = checkpoint->files.find(kPolicyFile);
+  if (file != checkpoint->files.end()) return Policy::FromImage(file->second);
+  return absl::FailedPreconditionError(absl::StrCat(
+      "the checkpoint in ", path, " has no ", kPolicyFile, ": an older learner has written it"));
+}
+
+absl::StatusOr<std::unique_ptr<Policy>> NewestPolicy(const SnapshotClientOptions& options,
+                                                     absl::Duration patience,
+                                                     const StopToken& stop) {
+  auto subscriber = SnapshotSubscriber::Create(options, /*preferred_shard=*/0);
+  if (!subscriber.ok()) return subscriber.status();
+  absl::Notification done;
+  std::thread ender([&] {
+    while (!done.WaitForNotificationWithTimeout(absl::Milliseconds(20))) {
+      if (stop.requested()) return (*subscriber)->Stop();
+    }
+  });
+  const absl::StatusOr<SnapshotPtr> snapshot = (*subscriber)->WaitNewer(0, absl::Now() + patience);
+  done.Notify();
+  ender.join();
+  if (!snapshot.ok()) return snapshot.status();
+  return Policy::FromSnapshot(**snapshot);
+}
+
 }  // namespace
+
+absl::Status EvaluateOnce(const EvaluatorOptions& options, const EvaluateOnceOptions& once,
+                          const StopToken& stop, std::ostream& out) {
+  absl::StatusOr<std::unique_ptr<Policy>> policy =
+      once.checkpoint.empty() ? NewestPolicy(options.snapshots, once.patience, stop)
+                              : PolicyOfCheckpoint(once.checkpoint);
+  if (!policy.ok()) return policy.status();
+  auto envs = MakeEnvs(options);
+  if (!envs.ok()) return envs.status();
+  const PolicyMetadata& metadata = (*policy)->metadata();
+  if (absl::Status fits = CheckFits(metadata, envs->front()->spec()); !fits.ok()) return fits;
+  Evaluator evaluator(*std::move(envs), options.seed + kSeedOffset);
+  absl::StatusOr<EpisodeResults> results =
+      evaluator.Play(**policy, options.evaluator.episodes(), [&stop] { return stop.requested(); });
+  if (!results.ok())
+    return absl::IsCancelled(results.status()) ? absl::OkStatus() : results.status();
+  out << absl::StrFormat("return %.2f +- %.2f over %d episodes of %s\n", Mean(results->returns),
+                         StandardDeviation(results->returns), results->returns.size(),
+                         options.environment.id())
+      << absl::StrFormat("policy %d of run '%s', after %d environment steps and %d updates%s\n",
+                         PolicyVersion::Unpack(metadata.version).counter, metadata.run,
+                         metadata.env_steps, metadata.updates,
+                         metadata.warmup ? " (not trained yet)" : "")
+      << std::flush;
+  return absl::OkStatus();
+}
 
 absl::Status RunEvaluator(const EvaluatorOptions& options, StopToken& stop, Metrics& metrics) {
   auto envs = MakeEnvs(options);

@@ -1,6 +1,9 @@
 #include "common/channel.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 
 #include "absl/strings/str_cat.h"
 #include "grpcpp/create_channel.h"
@@ -19,8 +22,16 @@ constexpr int kConnectTimeoutMs = 5'000;
 constexpr int kIoBufferBytes = 256 << 10;
 constexpr int kMaxReplyBytes = 1 << 30;
 
+// How a shard's description names this process: PROGRAM@HOST/PROCESS.
+std::string ClientName() {
+  char host[256] = "";
+  gethostname(host, sizeof(host) - 1);
+  return absl::StrCat(program_invocation_short_name, "@", host, "/", getpid());
+}
+
 grpc::ChannelArguments Arguments() {
   grpc::ChannelArguments arguments;
+  arguments.SetUserAgentPrefix(ClientName());
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);

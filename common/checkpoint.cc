@@ -211,4 +211,8 @@ absl::StatusOr<CheckpointDirectory::Found> CheckpointDirectory::ReadNewest() con
       absl::StrCat("every checkpoint is broken: ", absl::StrJoin(found.skipped, "; ")));
 }
 
+absl::StatusOr<Checkpoint> CheckpointDirectory::ReadOne(const std::string& folder) {
+  return Read(folder);
+}
+
 }  // namespace troupe

@@ -19,6 +19,9 @@ struct Checkpoint {
   std::map<std::string, std::string> files;  // contents by name, no slashes
 };
 
+// The file of a checkpoint that holds the policy as a snapshot's image (common/policy.h).
+inline constexpr char kPolicyFile[] = "policy.safetensors";
+
 // The checkpoints of one run, each a folder named after its updates (000000005000), with its files
 // and, written last, checkpoint.json: counters, sizes and digests.
 //
@@ -40,6 +43,8 @@ class CheckpointDirectory final {
   // The newest one whose files match their digests.  NOT_FOUND: there is none at all; DATA_LOSS:
   // all are broken, in which way.
   absl::StatusOr<Found> ReadNewest() const;
+  // The one in this very folder.  NOT_FOUND: there is none; DATA_LOSS names what is broken.
+  static absl::StatusOr<Checkpoint> ReadOne(const std::string& folder);
 
  private:
   const std::string path_;

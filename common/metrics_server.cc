@@ -71,7 +71,8 @@ void WriteAll(int connection, absl::string_view text) {
 
 std::string Response(absl::string_view status, absl::string_view type, absl::string_view body) {
   return absl::StrCat("HTTP/1.1 ", status, "\r\nContent-Type: ", type,
-                      "\r\nContent-Length: ", body.size(), "\r\nConnection: close\r\n\r\n", body);
+                      "\r\nContent-Length: ", body.size(),
+                      "\r\nAllow: GET\r\nConnection: close\r\n\r\n", body);
 }
 
 }  // namespace
@@ -130,8 +131,11 @@ void MetricsServer::Answer(int connection) const {
   if (request.empty()) return;
   if (absl::StartsWith(request, "GET /metrics ") || absl::StartsWith(request, "GET /metrics?")) {
     WriteAll(connection, Response("200 OK", "text/plain; version=0.0.4; charset=utf-8", text_()));
-  } else {
+  } else if (absl::StartsWith(request, "GET ")) {
     WriteAll(connection, Response("404 Not Found", "text/plain", "only GET /metrics is here\n"));
+  } else {
+    WriteAll(connection, Response("405 Method Not Allowed", "text/plain",
+                                  "metrics can be read, and nothing else\n"));
   }
   // Closing while unread bytes lie here would reset the connection under the answer.
   shutdown(connection, SHUT_WR);

@@ -11,6 +11,7 @@
 namespace troupe {
 
 // Answers HTTP GET /metrics with a text, one connection after the other, in a thread of its own.
+// Nothing can be changed through it: other paths are 404, other methods 405, and no body is read.
 //
 // prometheus-cpp's own Exposer cannot be used: civetweb gives its threads 100 KiB of stack, and
 // the thread-local storage of what Debian's LibTorch brings along does not fit in there.

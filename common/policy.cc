@@ -177,15 +177,20 @@ Policy::Policy(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Policy::~Policy() = default;
 
 absl::StatusOr<std::unique_ptr<Policy>> Policy::FromSnapshot(const Snapshot& snapshot) {
-  const absl::StatusOr<Safetensors> image = Safetensors::Parse(snapshot.image);
+  absl::StatusOr<std::unique_ptr<Policy>> policy = FromImage(snapshot.image);
+  if (!policy.ok()) return policy.status();
+  const PolicyMetadata& metadata = (*policy)->metadata();
+  if (metadata.version == snapshot.version && metadata.run == snapshot.run) return policy;
+  return absl::InvalidArgumentError(absl::StrCat("snapshot ", snapshot.version, " of run '",
+                                                 snapshot.run, "' holds policy ", metadata.version,
+                                                 " of run '", metadata.run, "'"));
+}
+
+absl::StatusOr<std::unique_ptr<Policy>> Policy::FromImage(const std::string& bytes) {
+  const absl::StatusOr<Safetensors> image = Safetensors::Parse(bytes);
   if (!image.ok()) return image.status();
   absl::StatusOr<PolicyMetadata> metadata = ParsePolicyMetadata(*image);
   if (!metadata.ok()) return metadata.status();
-  if (metadata->version != snapshot.version || metadata->run != snapshot.run) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("snapshot ", snapshot.version, " of run '", snapshot.run, "' holds policy ",
-                     metadata->version, " of run '", metadata->run, "'"));
-  }
   MlpShape shape = PolicyShape(*metadata);
   const int64_t observation_size = metadata->observation_size;
   absl::Status status = CheckTensors(*image, PolicyParameters(*metadata), observation_size);

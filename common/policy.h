@@ -78,6 +78,8 @@ class Policy final {
   // Everything is checked; INVALID_ARGUMENT names the tensor or key, what was there and what was
   // expected.
   static absl::StatusOr<std::unique_ptr<Policy>> FromSnapshot(const Snapshot& snapshot);
+  // The same of an image alone, such as a checkpoint's.
+  static absl::StatusOr<std::unique_ptr<Policy>> FromImage(const std::string& image);
   ~Policy();
 
   const PolicyMetadata& metadata() const;

@@ -23,8 +23,8 @@ constexpr uint64_t kTransportBytes = 128 << 10;
 
 }  // namespace
 
-AppendCall* AppendCall::Start(Shard* shard) {
-  std::shared_ptr<AppendCall> call(new AppendCall(shard));
+AppendCall* AppendCall::Start(Shard* shard, Peer peer) {
+  std::shared_ptr<AppendCall> call(new AppendCall(shard, std::move(peer)));
   call->Begin();
   return call.get();
 }
@@ -70,6 +70,8 @@ absl::Status AppendCall::HandleOpen() {
   table_ = *table;
   table_->CountAppendCall(1);
   preload_ = open.preload();
+  streams_ = static_cast<uint32_t>(open.streams_size());
+  draining_ = held_back_ = shard_->draining();
   synced_ = [weak = weak_from_this()] {
     if (auto call = std::static_pointer_cast<AppendCall>(weak.lock())) call->Synced();
   };
@@ -100,6 +102,8 @@ absl::Status AppendCall::HandleRows() {
   if (shard_->options().observe_append) {
     shard_->options().observe_append(absl::FromChrono(std::chrono::steady_clock::now() - begin));
   }
+  for (const RowRunView& run : request_.runs()) bytes_received_ += run.rows.size();
+  drained_ = request_.drained();
   Ack(*acks, request_.size_bytes());
   return absl::OkStatus();
 }
@@ -132,8 +136,9 @@ void AppendCall::ReadNext() {
   if (!read_due_ || waiting_ || ending_.has_value() || acks_.size() > kMaxAcksWaiting) return;
   const auto window_bytes = static_cast<uint64_t>(shard_->options().append_window_bytes);
   if (unsynced_bytes_ >= window_bytes) return;
-  const Admission admission = preload_ ? Admission::kAdmitted : table_->AdmitWriterOrWait(waiter_);
-  held_back_ = admission == Admission::kHeldBack;
+  const Admission admission =
+      preload_ || draining_ ? Admission::kAdmitted : table_->AdmitWriterOrWait(waiter_);
+  held_back_ = draining_ || admission == Admission::kHeldBack;
   waiting_ = admission != Admission::kAdmitted;
   if (admission == Admission::kNotItsTurn) {
     timer_ = shard_->scheduler().After(absl::FromChrono(Turns::kQuiet), waiter_->wake);
@@ -158,12 +163,33 @@ bool AppendCall::RequestUnrolls(const Table* table, uint64_t policy_version) {
   return true;
 }
 
+void AppendCall::NoteDraining() {
+  absl::MutexLock lock(&mu_);
+  if (table_ == nullptr || ending_.has_value()) return;
+  draining_ = held_back_ = shard_->draining();
+  drained_ = false;
+  StopWaiting();
+  table_->Forget(waiter_);
+  ReadNext();
+  WriteNext();
+}
+
+void AppendCall::DescribeItself(proto::CallDescription* description) {
+  description->set_method("Append");
+  description->set_streams(streams_);
+  description->set_held_back(held_back_);
+  description->set_drained(drained_ && unsynced_.empty());
+  if (table_ != nullptr) description->set_rows(RowsIn(bytes_received_));
+}
+
 void AppendCall::Write() {
   reply_.Clear();
   if (!opened_) reply_.set_window_bytes(shard_->options().append_window_bytes);
   opened_ = true;
   reply_.set_held_back(held_back_);
   told_to_wait_ = held_back_;
+  reply_.set_draining(draining_);
+  told_draining_ = draining_;
   reply_.set_unrolls_wanted_of(std::exchange(unrolls_wanted_of_, 0));
   for (const auto& [stream, held_rows] : acks_) {
     proto::StreamAck* ack = reply_.add_acks();
@@ -179,9 +205,11 @@ void AppendCall::Write() {
 void AppendCall::WriteNext() {
   if (writing_ || finished_) return;
   const bool must_sync_first = !opened_ && !unsynced_.empty();
-  const bool is_news = table_ != nullptr && !must_sync_first &&
-                       (!opened_ || (!ending_.has_value() &&
-                                     (held_back_ != told_to_wait_ || unrolls_wanted_of_ != 0)));
+  const bool is_news =
+      table_ != nullptr && !must_sync_first &&
+      (!opened_ ||
+       (!ending_.has_value() &&
+        (held_back_ != told_to_wait_ || draining_ != told_draining_ || unrolls_wanted_of_ != 0)));
   if (!acks_.empty() || is_news) {
     Write();
   } else if (ending_.has_value() && unsynced_.empty()) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
@@ -21,25 +22,29 @@ namespace troupe {
 // One Append call.  The next message is read only when the last is stored and the rate limiter
 // admits writers, so a writer that is held back meets its own flow control; it is told so, too.
 // Acks gather while one reply is on its way, and with ack = disk until their rows are synced;
-// meanwhile reading goes on, up to append_window_bytes.
+// meanwhile reading goes on, up to append_window_bytes.  While the shard drains the writer is told
+// so, and what it still has is read whatever the rate limiter says.
 class AppendCall final
     : public StreamCall<grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>> {
  public:
-  static AppendCall* Start(Shard* shard);
+  static AppendCall* Start(Shard* shard, Peer peer);
 
   void OnReadDone(bool ok) override ABSL_LOCKS_EXCLUDED(mu_);
   void OnWriteDone(bool ok) override ABSL_LOCKS_EXCLUDED(mu_);
   bool RequestUnrolls(const Table* table, uint64_t policy_version) override
       ABSL_LOCKS_EXCLUDED(mu_);
+  void NoteDraining() override ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
-  explicit AppendCall(Shard* shard) : StreamCall(shard) {}
+  AppendCall(Shard* shard, Peer peer) : StreamCall(shard, std::move(peer)) {}
 
   void Enter() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { StartRead(&request_bytes_); }
   void Wake() override ABSL_LOCKS_EXCLUDED(mu_);
   void FinishIfIdle() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { WriteNext(); }
   void DropUnsent() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Leave() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void DescribeItself(proto::CallDescription* description) override
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   absl::Status HandleMessage() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status HandleOpen() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -81,6 +86,11 @@ class AppendCall final
   Scheduler::TimerId timer_ ABSL_GUARDED_BY(mu_) = 0;  // if it is not its turn
   bool held_back_ ABSL_GUARDED_BY(mu_) = false;
   bool told_to_wait_ ABSL_GUARDED_BY(mu_) = false;
+  bool draining_ ABSL_GUARDED_BY(mu_) = false;       // the shard
+  bool told_draining_ ABSL_GUARDED_BY(mu_) = false;  // as the writer knows it
+  bool drained_ ABSL_GUARDED_BY(mu_) = false;        // the writer, as it has said
+  uint32_t streams_ ABSL_GUARDED_BY(mu_) = 0;
+  uint64_t bytes_received_ ABSL_GUARDED_BY(mu_) = 0;     // of rows
   uint64_t unrolls_wanted_of_ ABSL_GUARDED_BY(mu_) = 0;  // to be told; 0: nothing
 };
 

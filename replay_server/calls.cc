@@ -13,6 +13,16 @@ grpc::Status ToGrpc(const absl::Status& status) {
   return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
 }
 
+proto::CallDescription Call::Describe() {
+  proto::CallDescription description;
+  description.set_client(peer_.client);
+  description.set_role(peer_.role);
+  description.set_address(peer_.address);
+  description.set_open_ms(absl::ToInt64Milliseconds(absl::Now() - opened_));
+  DescribeWork(&description);
+  return description;
+}
+
 absl::Status CallRegistry::Add(const std::shared_ptr<Call>& call) {
   absl::MutexLock lock(&mu_);
   if (draining_) return DrainingError();
@@ -34,7 +44,7 @@ int CallRegistry::size() const {
   return static_cast<int>(calls_.size());
 }
 
-std::vector<std::shared_ptr<Call>> CallRegistry::UnderWay() {
+std::vector<std::shared_ptr<Call>> CallRegistry::UnderWay() const {
   std::vector<std::shared_ptr<Call>> calls;
   for (const auto& [raw, weak] : calls_) {
     if (std::shared_ptr<Call> call = weak.lock()) calls.push_back(std::move(call));
@@ -52,7 +62,7 @@ void CallRegistry::DrainAll() {
   for (const std::shared_ptr<Call>& call : calls) call->Drain();
 }
 
-void CallRegistry::ForEach(absl::FunctionRef<void(Call&)> visit) {
+void CallRegistry::ForEach(absl::FunctionRef<void(Call&)> visit) const {
   std::vector<std::shared_ptr<Call>> calls;
   {
     absl::MutexLock lock(&mu_);

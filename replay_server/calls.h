@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -10,22 +12,43 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "grpcpp/support/status.h"
+#include "proto/replay.pb.h"
 
 namespace troupe {
 
 class Table;
 
+// Who has made a call.
+struct Peer {
+  std::string client = {};   // as it says: "troupe-actor@host/123"
+  std::string role = {};     // of its certificate
+  std::string address = {};  // as gRPC writes it
+};
+
 // A streaming call under way.
 class Call {
  public:
+  explicit Call(Peer peer) : peer_(std::move(peer)) {}
   virtual ~Call() = default;
+  // Who has made it and what came of it.  Thread-safe.
+  proto::CallDescription Describe();
   // Ends the call with UNAVAILABLE once what it has begun to send is sent.  Thread-safe.
   virtual void Drain() = 0;
   // A learner wants more unrolls by this policy version.  True: the call's writer to `table` is
   // told.  Thread-safe.
   virtual bool RequestUnrolls(const Table* table, uint64_t policy_version) { return false; }
+  // The shard's writers are to be turned away, or no longer.  Thread-safe.
+  virtual void NoteDraining() {}
+
+ private:
+  // Adds what is known beside the peer.
+  virtual void DescribeWork(proto::CallDescription* description) = 0;
+
+  const Peer peer_;
+  const absl::Time opened_ = absl::Now();
 };
 
 // All streaming calls of a shard, at most so many.  Thread-safe.
@@ -39,14 +62,14 @@ class CallRegistry final {
   // Drains every call and refuses new ones from now on.
   void DrainAll() ABSL_LOCKS_EXCLUDED(mu_);
   // Calls `visit` with each call that is under way now, without the registry's lock.
-  void ForEach(absl::FunctionRef<void(Call&)> visit) ABSL_LOCKS_EXCLUDED(mu_);
+  void ForEach(absl::FunctionRef<void(Call&)> visit) const ABSL_LOCKS_EXCLUDED(mu_);
   int size() const ABSL_LOCKS_EXCLUDED(mu_);
   int max_calls() const { return max_calls_; }
   // True once no call is left; false after `timeout`.
   bool AwaitNone(absl::Duration timeout) ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
-  std::vector<std::shared_ptr<Call>> UnderWay() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  std::vector<std::shared_ptr<Call>> UnderWay() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const int max_calls_;
   mutable absl::Mutex mu_;

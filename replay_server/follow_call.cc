@@ -20,8 +20,8 @@ constexpr absl::Duration kTellInterval = absl::Seconds(1);
 
 }  // namespace
 
-FollowCall* FollowCall::Start(Shard* shard, const grpc::ByteBuffer& request) {
-  std::shared_ptr<FollowCall> call(new FollowCall(shard, request));
+FollowCall* FollowCall::Start(Shard* shard, Peer peer, const grpc::ByteBuffer& request) {
+  std::shared_ptr<FollowCall> call(new FollowCall(shard, std::move(peer), request));
   call->Begin();
   return call.get();
 }
@@ -66,6 +66,7 @@ void FollowCall::SendNext() {
     may_tell_ = Clock::now() + absl::ToChronoNanoseconds(kTellInterval);
   }
   told_everything_ = !has_rows;
+  bytes_sent_ += batch_.rows_bytes;
   reply_bytes_ = EncodeFollowReply(&batch_);
   writing_ = true;
   StartWrite(&reply_bytes_);
@@ -92,6 +93,11 @@ void FollowCall::OnWriteDone(bool ok) {
   if (!ok) return End(absl::CancelledError("the follower is gone"));
   SendNext();
   FinishIfIdle();
+}
+
+void FollowCall::DescribeItself(proto::CallDescription* description) {
+  description->set_method("Follow");
+  if (table_ != nullptr) description->set_rows(RowsIn(bytes_sent_));
 }
 
 void FollowCall::Leave() {

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -20,15 +21,15 @@ namespace troupe {
 // follower that reads slowly holds up nobody: what the ring gives up meanwhile it misses.
 class FollowCall final : public StreamCall<grpc::ServerWriteReactor<grpc::ByteBuffer>> {
  public:
-  static FollowCall* Start(Shard* shard, const grpc::ByteBuffer& request);
+  static FollowCall* Start(Shard* shard, Peer peer, const grpc::ByteBuffer& request);
 
   void OnWriteDone(bool ok) override ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
   using Clock = std::chrono::steady_clock;
 
-  FollowCall(Shard* shard, const grpc::ByteBuffer& request)
-      : StreamCall(shard), request_bytes_(request) {}
+  FollowCall(Shard* shard, Peer peer, const grpc::ByteBuffer& request)
+      : StreamCall(shard, std::move(peer)), request_bytes_(request) {}
 
   void Enter() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // There are rows; more are let gather.
@@ -37,6 +38,8 @@ class FollowCall final : public StreamCall<grpc::ServerWriteReactor<grpc::ByteBu
     if (ending_.has_value() && !writing_) FinishOnce();
   }
   void Leave() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void DescribeItself(proto::CallDescription* description) override
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   absl::Status Open() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Sends what there is, or that there is nothing, if that is due.
@@ -48,6 +51,7 @@ class FollowCall final : public StreamCall<grpc::ServerWriteReactor<grpc::ByteBu
   uint64_t taken_bytes_ ABSL_GUARDED_BY(mu_) = 0;  // of the message budget: the largest reply
   FollowerPtr follower_ ABSL_GUARDED_BY(mu_);
   FollowBatch batch_ ABSL_GUARDED_BY(mu_);             // scratch
+  uint64_t bytes_sent_ ABSL_GUARDED_BY(mu_) = 0;       // of rows
   bool told_everything_ ABSL_GUARDED_BY(mu_) = false;  // that there is no more, since the last row
   bool telling_later_ ABSL_GUARDED_BY(mu_) = false;    // a timer will see to it
   Clock::time_point may_tell_ ABSL_GUARDED_BY(mu_) = {};  // not before this

@@ -11,8 +11,8 @@ constexpr size_t kMaxChunkBytes = 1 << 20;
 
 }  // namespace
 
-PublishCall* PublishCall::Start(Shard* shard, proto::PublishReply* reply) {
-  std::shared_ptr<PublishCall> call(new PublishCall(shard, reply));
+PublishCall* PublishCall::Start(Shard* shard, Peer peer, proto::PublishReply* reply) {
+  std::shared_ptr<PublishCall> call(new PublishCall(shard, std::move(peer), reply));
   call->Begin();
   return call.get();
 }

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -23,7 +24,7 @@ class PublishCall final : public grpc::ServerReadReactor<proto::SnapshotChunk>,
                           public std::enable_shared_from_this<PublishCall> {
  public:
   // `reply` lives as long as the call.
-  static PublishCall* Start(Shard* shard, proto::PublishReply* reply);
+  static PublishCall* Start(Shard* shard, Peer peer, proto::PublishReply* reply);
 
   void Drain() override ABSL_LOCKS_EXCLUDED(mu_);
 
@@ -32,8 +33,12 @@ class PublishCall final : public grpc::ServerReadReactor<proto::SnapshotChunk>,
   void OnDone() override ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
-  PublishCall(Shard* shard, proto::PublishReply* reply) : shard_(shard), reply_(reply) {}
+  PublishCall(Shard* shard, Peer peer, proto::PublishReply* reply)
+      : Call(std::move(peer)), shard_(shard), reply_(reply) {}
 
+  void DescribeWork(proto::CallDescription* description) override {
+    description->set_method("Publish");
+  }
   void Begin() ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status HandleChunk() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status HandleHeader(const proto::SnapshotHeader& header) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

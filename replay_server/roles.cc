@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/types/span.h"
@@ -22,10 +24,42 @@ constexpr absl::string_view kActor[] = {"actor"};
 constexpr absl::string_view kLearner[] = {"learner"};
 constexpr absl::string_view kActorAndLearner[] = {"actor", "learner"};
 
-constexpr MethodRoles kMethodRoles[] = {
-    {"Append", kActor},   {"Sample", kLearner},         {"UpdatePriorities", kLearner},
-    {"Follow", kLearner}, {"RequestUnrolls", kLearner}, {"Describe", kLearner},
-    {"Backup", {}},       {"Publish", kLearner},        {"Subscribe", kActorAndLearner}};
+constexpr MethodRoles kMethodRoles[] = {{"Append", kActor},
+                                        {"Sample", kLearner},
+                                        {"UpdatePriorities", kLearner},
+                                        {"Follow", kLearner},
+                                        {"RequestUnrolls", kLearner},
+                                        {"Describe", kLearner},
+                                        {"Backup", {}},
+                                        {"Drain", {}},
+                                        {"Publish", kLearner},
+                                        {"Subscribe", kActorAndLearner}};
+
+// Longer names are cut.
+constexpr size_t kMaxClientBytes = 128;
+
+// Of the peer's certificate; several names are no role.
+std::string RoleOf(const grpc::AuthContext& peer) {
+  std::vector<std::string> names;
+  for (const grpc::string_ref& name : peer.FindPropertyValues("x509_common_name")) {
+    names.emplace_back(name.data(), name.size());
+  }
+  return absl::StrJoin(names, ",");
+}
+
+// What clients put before gRPC's own user agent (common/channel.cc).
+std::string ClientOf(const grpc::ServerContextBase& context) {
+  const auto found = context.client_metadata().find("user-agent");
+  if (found == context.client_metadata().end()) return "";
+  absl::string_view agent(found->second.data(), found->second.size());
+  agent = agent.substr(0, std::min(agent.find(' '), kMaxClientBytes));
+  if (absl::StartsWith(agent, "grpc")) return "";
+  std::string client(agent);
+  for (char& c : client) {
+    if (!absl::ascii_isgraph(c)) c = '?';
+  }
+  return client;
+}
 
 bool MayCall(absl::string_view role, absl::string_view method) {
   if (role == kOperator) return true;
@@ -43,13 +77,16 @@ absl::Status CheckRole(const grpc::ServerContextBase& context, absl::string_view
   if (peer == nullptr || !peer->IsPeerAuthenticated()) {
     return absl::UnauthenticatedError(absl::StrCat(method, " needs a certificate"));
   }
-  std::vector<std::string> names;
-  for (const grpc::string_ref& name : peer->FindPropertyValues("x509_common_name")) {
-    names.emplace_back(name.data(), name.size());
-  }
-  if (names.size() == 1 && MayCall(names[0], method)) return absl::OkStatus();
-  return absl::PermissionDeniedError(
-      absl::StrCat("role '", absl::StrJoin(names, ","), "' may not call ", method));
+  const std::string role = RoleOf(*peer);
+  if (MayCall(role, method)) return absl::OkStatus();
+  return absl::PermissionDeniedError(absl::StrCat("role '", role, "' may not call ", method));
+}
+
+Peer PeerOf(const grpc::ServerContextBase& context) {
+  const std::shared_ptr<const grpc::AuthContext> peer = context.auth_context();
+  return {.client = ClientOf(context),
+          .role = peer != nullptr ? RoleOf(*peer) : "",
+          .address = context.peer()};
 }
 
 }  // namespace troupe

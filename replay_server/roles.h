@@ -4,6 +4,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "grpcpp/server_context.h"
+#include "replay_server/calls.h"
 
 namespace troupe {
 
@@ -13,6 +14,9 @@ namespace troupe {
 // PERMISSION_DENIED names role and method: the peer may not call `method`.  A method that is not
 // listed is the operator's.  UNAUTHENTICATED: a peer without a certificate.
 absl::Status CheckRole(const grpc::ServerContextBase& context, absl::string_view method);
+
+// Who the other side is, as far as it shows.
+Peer PeerOf(const grpc::ServerContextBase& context);
 
 }  // namespace troupe
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "replay_server/wire.h"
@@ -20,8 +21,8 @@ constexpr size_t kMaxQueued = 1024;
 
 }  // namespace
 
-SampleCall* SampleCall::Start(Shard* shard) {
-  std::shared_ptr<SampleCall> call(new SampleCall(shard));
+SampleCall* SampleCall::Start(Shard* shard, Peer peer) {
+  std::shared_ptr<SampleCall> call(new SampleCall(shard, std::move(peer)));
   call->Begin();
   return call.get();
 }
@@ -137,6 +138,7 @@ void SampleCall::Answer(const SampleQuery& query, Clock::time_point begin) {
 void SampleCall::Reply() {
   StopWaiting();
   queue_.pop_front();
+  windows_sent_ += batch_.row_ids.size();
   reply_bytes_ = EncodeSampleReply(&batch_);
   writing_ = true;
   StartWrite(&reply_bytes_);

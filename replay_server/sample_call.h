@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <deque>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -22,7 +23,7 @@ namespace troupe {
 class SampleCall final
     : public StreamCall<grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>> {
  public:
-  static SampleCall* Start(Shard* shard);
+  static SampleCall* Start(Shard* shard, Peer peer);
 
   void OnReadDone(bool ok) override ABSL_LOCKS_EXCLUDED(mu_);
   void OnWriteDone(bool ok) override ABSL_LOCKS_EXCLUDED(mu_);
@@ -34,13 +35,18 @@ class SampleCall final
     Clock::time_point deadline;
   };
 
-  explicit SampleCall(Shard* shard) : StreamCall(shard) {}
+  SampleCall(Shard* shard, Peer peer) : StreamCall(shard, std::move(peer)) {}
 
   void Enter() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { StartRead(&request_bytes_); }
   // The table may admit the head of the queue, or its time is up.
   void Wake() override ABSL_LOCKS_EXCLUDED(mu_);
   void FinishIfIdle() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Leave() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void DescribeItself(proto::CallDescription* description) override
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    description->set_method("Sample");
+    description->set_windows(windows_sent_);
+  }
 
   absl::Status HandleMessage() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status HandleOpen() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -67,6 +73,7 @@ class SampleCall final
   bool read_due_ ABSL_GUARDED_BY(mu_) = false;
   bool reads_done_ ABSL_GUARDED_BY(mu_) = false;
   bool waiting_ ABSL_GUARDED_BY(mu_) = false;
+  uint64_t windows_sent_ ABSL_GUARDED_BY(mu_) = 0;
 };
 
 }  // namespace troupe

@@ -39,19 +39,22 @@ Reactor* IfAllowed(const Shard& shard, bool has_roles, const grpc::CallbackServe
 grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* ReplayService::Append(
     grpc::CallbackServerContext* context) {
   return IfAllowed<grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>>(
-      *shard_, has_roles_, *context, "Append", [&] { return AppendCall::Start(shard_); });
+      *shard_, has_roles_, *context, "Append",
+      [&] { return AppendCall::Start(shard_, PeerOf(*context)); });
 }
 
 grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* ReplayService::Sample(
     grpc::CallbackServerContext* context) {
   return IfAllowed<grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>>(
-      *shard_, has_roles_, *context, "Sample", [&] { return SampleCall::Start(shard_); });
+      *shard_, has_roles_, *context, "Sample",
+      [&] { return SampleCall::Start(shard_, PeerOf(*context)); });
 }
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* ReplayService::Follow(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
   return IfAllowed<grpc::ServerWriteReactor<grpc::ByteBuffer>>(
-      *shard_, has_roles_, *context, "Follow", [&] { return FollowCall::Start(shard_, *request); });
+      *shard_, has_roles_, *context, "Follow",
+      [&] { return FollowCall::Start(shard_, PeerOf(*context), *request); });
 }
 
 template <typename Request>
@@ -127,7 +130,20 @@ grpc::ServerUnaryReactor* ReplayService::Describe(grpc::CallbackServerContext* c
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     absl::Status status = shard_->CheckServing();
     if (status.ok()) status = shard_->CheckRun(request->run());
-    if (status.ok()) *reply = shard_->Describe();
+    if (status.ok()) *reply = shard_->Describe(request->with_calls());
+    reactor->Finish(ToGrpc(status));
+    return reactor;
+  });
+}
+
+grpc::ServerUnaryReactor* ReplayService::Drain(grpc::CallbackServerContext* context,
+                                               const proto::DrainRequest* request,
+                                               proto::DrainReply* reply) {
+  return IfAllowed<grpc::ServerUnaryReactor>(*shard_, has_roles_, *context, "Drain", [&] {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    absl::Status status = shard_->CheckServing();
+    if (status.ok()) status = shard_->CheckRun(request->run());
+    if (status.ok()) reply->set_writers_to_drain(shard_->SetDraining(!request->undo()));
     reactor->Finish(ToGrpc(status));
     return reactor;
   });
@@ -136,14 +152,15 @@ grpc::ServerUnaryReactor* ReplayService::Describe(grpc::CallbackServerContext* c
 grpc::ServerReadReactor<proto::SnapshotChunk>* WeightsService::Publish(
     grpc::CallbackServerContext* context, proto::PublishReply* reply) {
   return IfAllowed<grpc::ServerReadReactor<proto::SnapshotChunk>>(
-      *shard_, has_roles_, *context, "Publish", [&] { return PublishCall::Start(shard_, reply); });
+      *shard_, has_roles_, *context, "Publish",
+      [&] { return PublishCall::Start(shard_, PeerOf(*context), reply); });
 }
 
 grpc::ServerWriteReactor<proto::SnapshotChunk>* WeightsService::Subscribe(
     grpc::CallbackServerContext* context, const proto::SubscribeRequest* request) {
   return IfAllowed<grpc::ServerWriteReactor<proto::SnapshotChunk>>(
       *shard_, has_roles_, *context, "Subscribe",
-      [&] { return SubscribeCall::Start(shard_, *request); });
+      [&] { return SubscribeCall::Start(shard_, PeerOf(*context), *request); });
 }
 
 }  // namespace troupe

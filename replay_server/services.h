@@ -15,7 +15,9 @@ class ReplayService final
               proto::Replay::WithCallbackMethod_UpdatePriorities<
                   proto::Replay::WithCallbackMethod_RequestUnrolls<
                       proto::Replay::WithCallbackMethod_Backup<
-                          proto::Replay::WithCallbackMethod_Describe<proto::Replay::Service>>>>>>> {
+                          proto::Replay::WithCallbackMethod_Describe<
+                              proto::Replay::WithCallbackMethod_Drain<
+                                  proto::Replay::Service>>>>>>>> {
  public:
   // `has_roles`: its peers show certificates, and may call what their role may (roles.h).
   ReplayService(Shard* shard, bool has_roles) : shard_(shard), has_roles_(has_roles) {}
@@ -38,6 +40,9 @@ class ReplayService final
   grpc::ServerUnaryReactor* Describe(grpc::CallbackServerContext* context,
                                      const proto::DescribeRequest* request,
                                      proto::DescribeReply* reply) override;
+  grpc::ServerUnaryReactor* Drain(grpc::CallbackServerContext* context,
+                                  const proto::DrainRequest* request,
+                                  proto::DrainReply* reply) override;
 
  private:
   // The table that a unary request names, if this shard serves its run.

@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -124,7 +125,32 @@ void Shard::NoteEnd(const absl::Status& status) const {
   if (refused && options_.observe_refusal) options_.observe_refusal(status.code());
 }
 
-proto::DescribeReply Shard::Describe() const {
+namespace {
+
+uint32_t WritersToDrain(absl::Span<const proto::CallDescription> calls) {
+  return static_cast<uint32_t>(
+      std::count_if(calls.begin(), calls.end(), [](const proto::CallDescription& call) {
+        return call.method() == "Append" && !call.table().empty() && !call.drained();
+      }));
+}
+
+}  // namespace
+
+std::vector<proto::CallDescription> Shard::DescribeCalls() const {
+  std::vector<proto::CallDescription> calls;
+  calls_.ForEach([&](Call& call) { calls.push_back(call.Describe()); });
+  return calls;
+}
+
+uint32_t Shard::SetDraining(bool draining) {
+  if (draining_.exchange(draining) != draining) {
+    spdlog::info(draining ? "draining: writers are turned away" : "taking writers again");
+    calls_.ForEach([](Call& call) { call.NoteDraining(); });
+  }
+  return WritersToDrain(DescribeCalls());
+}
+
+proto::DescribeReply Shard::Describe(bool with_calls) const {
   proto::DescribeReply reply;
   {
     absl::MutexLock lock(&mu_);
@@ -136,6 +162,12 @@ proto::DescribeReply Shard::Describe() const {
   reply.set_message_bytes(budget_.taken_bytes());
   reply.set_message_budget_bytes(budget_.size_bytes());
   reply.set_messages_wait_for(budget_.WhyWaits());
+  reply.set_draining(draining_);
+  if (draining_ || with_calls) {
+    const std::vector<proto::CallDescription> calls = DescribeCalls();
+    if (draining_) reply.set_writers_to_drain(WritersToDrain(calls));
+    if (with_calls) reply.mutable_calls()->Add(calls.begin(), calls.end());
+  }
   reply.set_ack_level(options_.ack_disk ? "disk" : "process");
   return reply;
 }

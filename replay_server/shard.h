@@ -85,13 +85,21 @@ class Shard final {
   // How a call ended, for whoever counts refusals.
   void NoteEnd(const absl::Status& status) const;
 
-  proto::DescribeReply Describe() const ABSL_LOCKS_EXCLUDED(mu_);
+  // Turns writers away, or takes them again.  Returns how many may still send rows.
+  uint32_t SetDraining(bool draining);
+  bool draining() const { return draining_; }
+
+  // `with_calls`: every call that is open, too.
+  proto::DescribeReply Describe(bool with_calls = false) const ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
+  std::vector<proto::CallDescription> DescribeCalls() const;
+
   enum class State { kRecovering, kServing, kDraining };
 
   const ShardOptions options_;
   std::atomic<State> state_{State::kRecovering};  // atomic: read by every call
+  std::atomic<bool> draining_{false};             // of its writers; atomic: likewise
   CallRegistry calls_;
   SnapshotStore snapshots_;
   std::vector<std::unique_ptr<Table>> tables_;  // constant once serving

@@ -150,6 +150,9 @@ void AddShardMetrics(const Shard* shard, Metrics* metrics) {
   const auto reply = std::make_shared<proto::DescribeReply>(shard->Describe());
   metrics->BeforeSampling([shard, reply] { *reply = shard->Describe(); });
   metrics->AddDisk(shard->options().data_dir);
+  metrics->AddSampledGauge("troupe_replay_draining",
+                           "1 while writers are turned away (troupe drain).",
+                           [shard] { return shard->draining() ? 1.0 : 0.0; });
   for (size_t i = 0; i < shard->tables().size(); ++i) {
     const TableOptions& options = shard->tables()[i]->options();
     const Labels labels = {{"table", options.name}};

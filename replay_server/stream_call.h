@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "grpcpp/support/server_callback.h"
+#include "proto/replay.pb.h"
 #include "replay_server/calls.h"
 #include "replay_server/shard.h"
 #include "replay_server/table.h"
@@ -43,7 +44,16 @@ class StreamCall : public Reactor,
   }
 
  protected:
-  explicit StreamCall(Shard* shard) : shard_(shard) {}
+  StreamCall(Shard* shard, Peer peer) : Call(std::move(peer)), shard_(shard) {}
+
+  // What came of the call, beside its table.
+  virtual void DescribeItself(proto::CallDescription* description)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) = 0;
+  // How many rows of the call's table these are.
+  uint64_t RowsIn(uint64_t bytes) const ABSL_SHARED_LOCKS_REQUIRED(mu_) {
+    const uint64_t row_bytes = table_->window_bytes() / table_->options().window.length;
+    return row_bytes > 0 ? bytes / row_bytes : 0;
+  }
 
   // Makes the call known to the shard and starts it, unless the shard does not serve.
   void Begin() ABSL_LOCKS_EXCLUDED(mu_) {
@@ -92,6 +102,13 @@ class StreamCall : public Reactor,
   std::optional<absl::Status> ending_ ABSL_GUARDED_BY(mu_);
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
   bool finished_ ABSL_GUARDED_BY(mu_) = false;
+
+ private:
+  void DescribeWork(proto::CallDescription* description) final ABSL_LOCKS_EXCLUDED(mu_) {
+    absl::MutexLock lock(&mu_);
+    if (table_ != nullptr) description->set_table(table_->options().name);
+    DescribeItself(description);
+  }
 };
 
 }  // namespace troupe

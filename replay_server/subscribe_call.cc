@@ -10,8 +10,10 @@ constexpr size_t kChunkBytes = 1 << 20;
 
 }  // namespace
 
-SubscribeCall* SubscribeCall::Start(Shard* shard, const proto::SubscribeRequest& request) {
-  std::shared_ptr<SubscribeCall> call(new SubscribeCall(shard, request.newer_than()));
+SubscribeCall* SubscribeCall::Start(Shard* shard, Peer peer,
+                                    const proto::SubscribeRequest& request) {
+  std::shared_ptr<SubscribeCall> call(
+      new SubscribeCall(shard, std::move(peer), request.newer_than()));
   call->Begin(request);
   return call.get();
 }
@@ -33,6 +35,12 @@ absl::Status SubscribeCall::Check(const proto::SubscribeRequest& request) {
   if (absl::Status status = shard_->CheckServing(); !status.ok()) return status;
   if (absl::Status status = shard_->ClaimRun(request.run()); !status.ok()) return status;
   return shard_->calls().Add(self_);
+}
+
+void SubscribeCall::DescribeWork(proto::CallDescription* description) {
+  absl::MutexLock lock(&mu_);
+  description->set_method("Subscribe");
+  description->set_snapshot_version(sent_version_);
 }
 
 void SubscribeCall::Wake() {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -24,7 +25,7 @@ class SubscribeCall final : public grpc::ServerWriteReactor<proto::SnapshotChunk
                             public Call,
                             public std::enable_shared_from_this<SubscribeCall> {
  public:
-  static SubscribeCall* Start(Shard* shard, const proto::SubscribeRequest& request);
+  static SubscribeCall* Start(Shard* shard, Peer peer, const proto::SubscribeRequest& request);
 
   void Drain() override ABSL_LOCKS_EXCLUDED(mu_);
 
@@ -33,8 +34,10 @@ class SubscribeCall final : public grpc::ServerWriteReactor<proto::SnapshotChunk
   void OnDone() override ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
-  SubscribeCall(Shard* shard, uint64_t newer_than) : shard_(shard), sent_version_(newer_than) {}
+  SubscribeCall(Shard* shard, Peer peer, uint64_t newer_than)
+      : Call(std::move(peer)), shard_(shard), sent_version_(newer_than) {}
 
+  void DescribeWork(proto::CallDescription* description) override ABSL_LOCKS_EXCLUDED(mu_);
   void Begin(const proto::SubscribeRequest& request) ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status Check(const proto::SubscribeRequest& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Wake() ABSL_LOCKS_EXCLUDED(mu_);

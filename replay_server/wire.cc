@@ -24,6 +24,7 @@ constexpr auto kFixed64 = WireFormatLite::WIRETYPE_FIXED64;
 constexpr auto kBytes = WireFormatLite::WIRETYPE_LENGTH_DELIMITED;
 constexpr uint32_t kAppendOpenTag = Tag(proto::AppendRequest::kOpenFieldNumber, kBytes);
 constexpr uint32_t kAppendRunsTag = Tag(proto::AppendRequest::kRunsFieldNumber, kBytes);
+constexpr uint32_t kAppendDrainedTag = Tag(proto::AppendRequest::kDrainedFieldNumber, kVarint);
 constexpr uint32_t kRunStreamTag = Tag(proto::RowRun::kStreamFieldNumber, kFixed64);
 constexpr uint32_t kRunFirstRowTag = Tag(proto::RowRun::kFirstRowFieldNumber, kVarint);
 constexpr uint32_t kRunRowsTag = Tag(proto::RowRun::kRowsFieldNumber, kBytes);
@@ -120,6 +121,10 @@ absl::Status AppendMessage::ParseFields(const uint8_t* data, int size_bytes) {
     } else if (tag == kAppendOpenTag) {
       has_open_ = true;
       ok = ReadView(&in, &view) && open_.MergeFromString(std::string(view));
+    } else if (tag == kAppendDrainedTag) {
+      uint64_t value = 0;
+      ok = in.ReadVarint64(&value);
+      drained_ = value != 0;
     } else {
       ok = WireFormatLite::SkipField(&in, tag);
     }
@@ -132,7 +137,7 @@ absl::Status AppendMessage::ParseFields(const uint8_t* data, int size_bytes) {
 
 void AppendMessage::Clear() {
   bytes_ = grpc::Slice();
-  has_open_ = false;
+  has_open_ = drained_ = false;
   open_.Clear();
   runs_.clear();
 }

@@ -26,6 +26,7 @@ class AppendMessage final {
   absl::Status Parse(grpc::ByteBuffer* bytes);
 
   bool has_open() const { return has_open_; }
+  bool drained() const { return drained_; }
   const proto::AppendOpen& open() const { return open_; }
   uint64_t size_bytes() const { return bytes_.size(); }
   // In the order of the message; valid until the next Parse() or Clear().
@@ -38,6 +39,7 @@ class AppendMessage final {
 
   grpc::Slice bytes_;
   bool has_open_ = false;
+  bool drained_ = false;
   proto::AppendOpen open_;
   std::vector<RowRunView> runs_;
 };

@@ -16,6 +16,7 @@ constexpr uint64_t kSample = 4;  // windows
 
 void CheckSame(const AppendMessage& ours, const proto::AppendRequest& theirs) {
   Require(ours.has_open() == theirs.has_open(), "another opinion on whether it opens");
+  Require(ours.drained() == theirs.drained(), "another opinion on whether it is drained");
   if (theirs.has_open()) {
     Require(ours.open().SerializeAsString() == theirs.open().SerializeAsString(),
             "another AppendOpen");

@@ -21,6 +21,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "actor/row_writer.h"
 #include "replay_server/server.h"
 #include "tests/integration/replay_server/shard_client.h"
 #include "tests/integration/security/certificates.h"
@@ -49,6 +50,7 @@ const std::map<std::string, std::set<std::string>>& Promised() {
       {"troupe.proto.Replay/RequestUnrolls", {"learner"}},
       {"troupe.proto.Replay/Describe", {"learner"}},
       {"troupe.proto.Replay/Backup", {}},
+      {"troupe.proto.Replay/Drain", {}},
       {"troupe.proto.Weights/Publish", {"learner"}},
       {"troupe.proto.Weights/Subscribe", {"actor", "learner"}}};
   return *promised;
@@ -255,6 +257,62 @@ TEST_F(RolesTest, CertificatesAreReplacedWithoutARestart) {
   AwaitFate("new", Fate::kAdmitted);
   AwaitFate("old", Fate::kNoConnection);
   EXPECT_EQ(FateOf(Call(standing, "troupe.proto.Weights/Subscribe")), Fate::kAdmitted);
+}
+
+TEST_F(RolesTest, ACallThatStandsGoesOnWhenCertificatesAreReplaced) {
+  authority_.Issue({.common_name = "actor"}, Dir("old"));
+  const auto stub = proto::Replay::NewStub(Connect("old"));
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(120));
+  const auto call = stub->Append(&context);
+  ASSERT_TRUE(call->Write(TestWriter::OpenRequest()));
+  proto::AppendReply reply;
+  ASSERT_TRUE(call->Read(&reply));
+  const CertificateAuthority next;
+  next.Issue({.common_name = "actor"}, Dir("new"));
+  next.Issue({.common_name = "replay_server", .dns_name = "localhost"}, Dir("server"));
+  AwaitFate("new", Fate::kAdmitted);
+  AwaitFate("old", Fate::kNoConnection);
+  proto::AppendRequest request;
+  proto::RowRun* const run = request.add_runs();
+  run->set_stream(7);
+  run->set_rows(Rows(7, 0, 10));
+  ASSERT_TRUE(call->Write(request));
+  ASSERT_TRUE(call->Read(&reply));
+  ASSERT_EQ(reply.acks_size(), 1);
+  EXPECT_EQ(reply.acks(0).held_rows(), 10);
+  call->WritesDone();
+  EXPECT_FALSE(call->Read(&reply));
+  EXPECT_TRUE(call->Finish().ok());
+}
+
+TEST_F(RolesTest, AClientThatRunsConnectsAnewWithItsNewCertificate) {
+  authority_.Issue({.common_name = "actor"}, Dir("client"));
+  authority_.Issue({.common_name = "actor"}, Dir("old"));
+  RowWriterOptions options;
+  options.shards = {target()};
+  options.run = "run";
+  options.table = "replay";
+  options.max_delay = absl::Milliseconds(1);
+  options.credentials = Credentials::MutualTls(Dir("client")).value();
+  const auto writer = RowWriter::Create(options, TestLayout()).value();
+  const auto append = [&] { return writer->Append(0, [](absl::Span<char>) {}).status(); };
+  ASSERT_TRUE(append().ok());
+  ASSERT_TRUE(writer->Flush(absl::Now() + absl::Minutes(2)).ok());
+  const CertificateAuthority next;
+  next.Issue({.common_name = "actor"}, Dir("new"));
+  next.Issue({.common_name = "actor"}, Dir("client"));
+  next.Issue({.common_name = "replay_server", .dns_name = "localhost"}, Dir("server"));
+  AwaitFate("new", Fate::kAdmitted);
+  // The shard goes and comes back; neither process reads its certificates for it.
+  const int port = server_->port();
+  server_ = nullptr;
+  server_ = Server::Start(absl::StrCat("127.0.0.1:", port), options_, *server_credentials_).value();
+  AwaitFate("old", Fate::kNoConnection);
+  ASSERT_TRUE(append().ok());
+  const absl::Status flushed = writer->Flush(absl::Now() + absl::Minutes(2));
+  EXPECT_TRUE(flushed.ok()) << flushed;
+  EXPECT_EQ(writer->stats().rows_acked, 2);
 }
 
 TEST(CredentialsTest, AMissingFileIsNamed) {

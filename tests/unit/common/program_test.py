@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import unittest
+import urllib.error
 import urllib.request
 
 
@@ -142,6 +144,28 @@ class Running(unittest.TestCase):
         _, port = self.start_with_metrics()
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
             self.assertIn('program="troupe-test"', answer.read().decode())
+
+    def test_metrics_can_be_read_and_nothing_else(self):
+        _, port = self.start_with_metrics()
+        url = f"http://127.0.0.1:{port}"
+        with urllib.request.urlopen(f"{url}/metrics", timeout=60) as answer:
+            names = re.findall(rb"^\w+", answer.read(), re.MULTILINE)
+        for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"):
+            for path, body in (("/metrics", b"troupe_build_info 2"), ("/-/quit", None)):
+                with self.subTest(method=method, path=path):
+                    request = urllib.request.Request(url + path, data=body, method=method)
+                    with self.assertRaises(urllib.error.HTTPError) as refused:
+                        urllib.request.urlopen(request, timeout=60)
+                    self.assertEqual(refused.exception.code, 405)
+                    self.assertEqual(refused.exception.headers["Allow"], "GET")
+                    refused.exception.close()
+        for path in ("/", "/-/quit", "/debug/pprof", "/../metrics"):
+            with self.subTest(path=path), self.assertRaises(urllib.error.HTTPError) as absent:
+                urllib.request.urlopen(url + path, timeout=60)
+            self.assertEqual(absent.exception.code, 404)
+            absent.exception.close()
+        with urllib.request.urlopen(f"{url}/metrics", timeout=60) as answer:
+            self.assertEqual(re.findall(rb"^\w+", answer.read(), re.MULTILINE), names)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import unittest
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
+BIN = pathlib.Path(sys.argv[1]).resolve() / "bin"
 OVERLAYS = ("cpu", "gpu")
 VERSIONS = ("1.28.0", "1.37.0")
 
@@ -156,6 +157,26 @@ class Overlay(unittest.TestCase):
             service = replay["spec"]["serviceName"]
             self.assertEqual(shards.split(","), [f"{replay['metadata']['name']}-{i}.{service}:7777"
                                                  for i in range(replay["spec"]["replicas"])])
+
+    def test_programs_take_their_settings(self):
+        for _, objects in self.each():
+            (settings,) = [one["data"] for one in objects if one["kind"] == "ConfigMap"]
+            for _, _, pod in pods(objects):
+                (container,) = pod["containers"]
+                program = BIN / container["livenessProbe"]["exec"]["command"][0]
+                given = {**settings, **{entry["name"]: entry.get("value", "0")
+                                        for entry in container["env"]}}
+                config = ROOT / "deploy" / "configs" / pathlib.Path(given["TROUPE_CONFIG"]).name
+                done = subprocess.run([program, f"--config={config}", "--print_config"],
+                                      env={**os.environ, **given}, capture_output=True, text=True,
+                                      check=False, timeout=60)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertIn("replay-1.replay:7777", done.stdout)
+                flags = subprocess.run([program, "--help"], capture_output=True, text=True,
+                                       check=True, timeout=60).stdout
+                for name in set(given) - {"TROUPE_SET"}:
+                    flag = "--" + name.removeprefix("TROUPE_").lower()
+                    self.assertRegex(flags, rf"(?m)^  {flag}( |$)", program.name)
 
     def test_only_the_gpu_overlay_wants_a_gpu(self):
         limits = {}

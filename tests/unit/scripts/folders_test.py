@@ -9,7 +9,7 @@ import unittest
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 MAY_USE = {"proto": {"proto"}, "common": {"common", "proto"},
            **{program: {program, "common", "proto"}
-              for program in ("actor", "replay_server", "learner")}}
+              for program in ("actor", "replay_server", "learner", "deploy/operator")}}
 INCLUDE = re.compile(r'^\s*(?:#\s*include\s*["<]|import\s+(?:public\s+)?")(\w+)/', re.MULTILINE)
 TARGET = re.compile(r"^troupe_(?:torch_)?(?:library|program)\(([\w-]+)([^)]*)\)", re.MULTILINE)
 OWN_TARGET = re.compile(r"^add_library\((\w+)", re.MULTILINE)
@@ -62,7 +62,7 @@ class ArrowsThatPointUp(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.root = folder.name
         for name in MAY_USE:
-            os.mkdir(os.path.join(self.root, name))
+            os.makedirs(os.path.join(self.root, name))
             self.write(f"{name}/CMakeLists.txt", f"troupe_library(troupe_{name} a.cc DEPS x)\n")
 
     def write(self, name, text):
