@@ -141,10 +141,12 @@ class Test:
             lambda: all(health(each) == "healthy" for each in
                         self._cluster.containers(service).values()), f"{service} after {name}")
         if service.startswith("replay"):
-            back = self._watch.seconds_until_growth(service, "troupe_replay_env_steps_total", 1,
-                                                    BACK_SECONDS)
+            # Actors that moved to another shard stay there; the learner draws from this one again.
+            back = self._watch.seconds_until_growth(service, "troupe_replay_windows_sampled_total",
+                                                    1, BACK_SECONDS)
             if back is None:
-                self.violations.append(f"{name}: no row came to {service} in {BACK_SECONDS} s")
+                self.violations.append(f"{name}: nothing was drawn from {service} in "
+                                       f"{BACK_SECONDS} s")
 
     def check_rows(self):
         """Every acked row, once, in the logs of shards that were stopped in order."""

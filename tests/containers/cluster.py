@@ -13,7 +13,9 @@ from engine import ROOT, Failure, run
 sys.path.insert(0, os.path.join(ROOT, "deploy", "supervisor"))
 import ports  # noqa: E402
 
-SERVICES = ["certs", "replay-0", "replay-1", "learner", "actor", "evaluator", "prometheus"]
+ONCE = ["certs", "config"]  # do their work and end
+SERVICES = [*ONCE, "replay-0", "replay-1", "learner", "actor", "evaluator",
+            "prometheus"]
 TAG = "test"
 BUILD_SECONDS = 1800
 TICK_SECONDS = 0.2
@@ -25,7 +27,7 @@ class Cluster:
 
     def __init__(self, config, settings, total_env_steps, extra=None):
         self.total_env_steps = total_env_steps
-        self._settings = list(settings)
+        self.settings = list(settings)
         self._prometheus_port = ports.choose(1)[0]
         self.project = f"troupe-test-{os.getpid()}"
         files = ["docker-compose.yml", "docker-compose.override.yml", *([extra] if extra else [])]
@@ -43,7 +45,7 @@ class Cluster:
         self.compose("down", "--volumes", "--timeout=5", check=False)
 
     def compose(self, *words, timeout=300, check=True):
-        settings = [*self._settings, f"total_env_steps={self.total_env_steps}"]
+        settings = [*self.settings, f"total_env_steps={self.total_env_steps}"]
         return run("docker-compose", *words, timeout=timeout, check=check,
                    env={**self._environment, "TROUPE_SET": " ".join(settings)})
 
@@ -59,13 +61,13 @@ class Cluster:
     # Containers.
 
     def containers(self, service=None):
-        """What `docker inspect` says of each, by name; `certs` has done its work and is left out."""
+        """What `docker inspect` says of each, by name, without those of ONCE."""
         words = [f"--filter=label=com.docker.compose.project={self.project}"]
         if service:
             words.append(f"--filter=label=com.docker.compose.service={service}")
         ids = run("docker", "ps", "--all", "--quiet", *words).split()
         found = json.loads(run("docker", "inspect", *ids)) if ids else []
-        return {each["Name"].lstrip("/"): each for each in found if service_of(each) != "certs"}
+        return {each["Name"].lstrip("/"): each for each in found if service_of(each) not in ONCE}
 
     def unhealthy(self):
         return [name for name, each in self.containers().items() if health(each) != "healthy"]

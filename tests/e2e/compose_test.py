@@ -59,6 +59,18 @@ class Compose(unittest.TestCase):
         self.finish()
         self.stop()
 
+    def test_a_wrong_configuration_starts_nothing_and_is_named(self):
+        right = self.cluster.settings
+        self.cluster.settings = ["learner.sac.gama=0.9"]
+        try:
+            with self.assertRaises(Failure):
+                self.cluster.up()
+            self.assertIn("gamma", self.cluster.compose("logs", "config"))
+            self.assertEqual([name for name in self.cluster.containers() if "replay" in name], [])
+        finally:
+            self.cluster.settings = right
+            self.cluster.compose("down", "--volumes", "--timeout=5")
+
     # The steps of it.
 
     def check_images(self):
