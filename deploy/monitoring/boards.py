@@ -1,5 +1,5 @@
-"""The two boards: what is shown, and the queries behind it.  generate.py writes them for Grafana and
-as pages of Prometheus.
+"""The two boards: what is shown, and the queries behind it.  generate.py writes them for Grafana
+and as pages of Prometheus.
 
 $job stands for the run, the label `job` of all its processes.  A legend names labels as {process}.
 Units are Grafana's.  Every query answers in every run, or a board would seem broken: what a run
@@ -8,7 +8,8 @@ does not have (the losses of the other algorithm) shares its panel with what it 
 
 from dataclasses import dataclass
 
-# Sums that a board needs while the learner of a run, or its shards, may be more than one.
+# Of a learner of several ranks the first speaks for all.
+LEARNER = '{job="$job", role="learner"}'
 STEPS = 'sum(troupe_replay_env_steps_total{job="$job"})'
 TARGET = 'max(troupe_learner_target_env_steps{job="$job"})'
 STEPS_A_SECOND = 'sum(job:troupe_replay_env_steps:rate1m{job="$job"})'
@@ -64,8 +65,8 @@ def lines(title, unit, help, *queries, width=8, minimum=None):
 
 def of_learner(names):
     """Those of these statistics that the run's algorithm has; the label `name` says which it is."""
-    return (f'label_replace({{__name__=~"troupe_learner_({names})", job="$job"}} > -Inf, "name", '
-            '"$1", "__name__", "troupe_learner_(.*)")')
+    found = f'{{__name__=~"troupe_learner_({names})", job="$job", role="learner"}} > -Inf'
+    return f'label_replace({found}, "name", "$1", "__name__", "troupe_learner_(.*)")'
 
 
 def quantile(q, metric):
@@ -87,7 +88,7 @@ TRAINING = Board("troupe-training", "training", "Training", (
         stat("Steps a second", "short", STEPS_A_SECOND, "Stored by the shards, last minute."),
         stat("Updates a second", "short", UPDATES_A_SECOND, "Gradient steps, last minute."),
         stat("Policy lag", "short", LAG,
-             "Versions by which the rows' policies are behind the newest; mean of the last minute."),
+             "Versions by which rows' policies are behind the newest; mean of the last minute."),
     )),
     Section("How good", (
         lines("Return", "short", "Deterministic episodes of the evaluator, and what actors get "
@@ -98,8 +99,8 @@ TRAINING = Board("troupe-training", "training", "Training", (
               ('max(troupe_evaluator_return_mean{job="$job"} - '
                'troupe_evaluator_return_std{job="$job"})', "one deviation below", True),
               ('avg(troupe_actor_episode_return{job="$job"} > -Inf)', "actors"), width=12),
-        lines("Length of episodes", "short", "Steps of an episode: mean of the last evaluation, and "
-              "of the actors' last episodes.",
+        lines("Length of episodes", "short", "Steps of an episode: mean of the last evaluation, "
+              "and of the actors' last episodes.",
               ('max(troupe_evaluator_episode_length_steps{job="$job"})', "evaluation"),
               ('avg(troupe_actor_episode_length_steps{job="$job"} > -Inf)', "actors"), width=12,
               minimum=0),
@@ -112,25 +113,27 @@ TRAINING = Board("troupe-training", "training", "Training", (
         lines("Temperature, or distance from the old policy", "short",
               "SAC: alpha. PPO: KL divergence and the part of the steps that was clipped.",
               (of_learner("alpha|kl|clip_fraction"), "{name}"), width=6),
-        lines("Values", "short", "SAC: mean of the critics. PPO: part of the targets' variance that "
-              "the values explain.", (of_learner("q_mean|explained_variance"), "{name}"), width=6),
+        lines("Values", "short", "SAC: mean of the critics. PPO: part of the targets' variance "
+              "that the values explain.",
+              (of_learner("q_mean|explained_variance"), "{name}"), width=6),
     )),
     Section("How fast", (
-        lines("Environment steps a second", "short", "Made by each actor, and stored by all shards.",
+        lines("Environment steps a second", "short",
+              "Made by each actor, and stored by all shards.",
               (STEPS_A_SECOND, "stored"),
               ('rate(troupe_actor_env_steps_total{job="$job"}[1m])', "{process}"), minimum=0),
         lines("Updates a second", "short", "Gradient steps of the learner.",
-              ('rate(troupe_learner_updates_total{job="$job"}[1m])', "{process}"), minimum=0),
-        lines("The learner's time", "percentunit", "Part of its time that it waits for batches, and "
-              "that it computes.",
-              ('rate(troupe_learner_batch_wait_seconds_total{job="$job"}[1m])', "waits for batches"),
-              ('rate(troupe_learner_update_duration_seconds_sum{job="$job"}[1m]) / '
-               'rate(troupe_learner_update_duration_seconds_count{job="$job"}[1m]) * '
-               'rate(troupe_learner_updates_total{job="$job"}[1m])', "updates"), minimum=0),
+              (f"rate(troupe_learner_updates_total{LEARNER}[1m])", "{process}"), minimum=0),
+        lines("The learner's time", "percentunit", "Part of its time that it waits for batches, "
+              "and that it computes.",
+              (f"rate(troupe_learner_batch_wait_seconds_total{LEARNER}[1m])", "waits for batches"),
+              (f"rate(troupe_learner_update_duration_seconds_sum{LEARNER}[1m]) / "
+               f"rate(troupe_learner_update_duration_seconds_count{LEARNER}[1m]) * "
+               f"rate(troupe_learner_updates_total{LEARNER}[1m])", "updates"), minimum=0),
         lines("Steps done", "short", "Environment steps, and where the run ends.",
               (STEPS, "done"), (TARGET, "total_env_steps", True), minimum=0),
-        lines("Policy lag", "short", "Versions by which policies are behind the newest: of the rows "
-              "stored, mean of a minute, and of each actor now.", (LAG, "rows"),
+        lines("Policy lag", "short", "Versions by which policies are behind the newest: of the "
+              "rows stored, mean of a minute, and of each actor now.", (LAG, "rows"),
               ('scalar(max(troupe_learner_policy_version{job="$job"})) - '
                'troupe_actor_policy_version{job="$job"}', "{process}"), minimum=0),
         lines("Samples for an insert", "short", "Windows sampled for each one inserted, over five "
@@ -154,7 +157,8 @@ SYSTEM = Board("troupe-system", "system", "System", (
              "Processes started again in the last hour."),
         stat("Rows", "short", 'sum(troupe_replay_rows{job="$job"})', "Rows in all shards."),
         stat("Rows a second", "short",
-             'sum(rate(troupe_replay_rows_appended_total{job="$job"}[1m]))', "Stored, last minute."),
+             'sum(rate(troupe_replay_rows_appended_total{job="$job"}[1m]))',
+             "Stored, last minute."),
         stat("Windows a second", "short",
              'sum(rate(troupe_replay_windows_sampled_total{job="$job"}[1m]))',
              "Sampled, last minute."),
@@ -177,8 +181,8 @@ SYSTEM = Board("troupe-system", "system", "System", (
               ('rate(troupe_learner_batch_wait_seconds_total{job="$job"}[1m])', "{process} batch"),
               width=12, minimum=0),
         lines("Samples ahead of the inserts", "short", "Over all shards, with the band that the "
-              "limiter allows. Above it the learner waits, below it the actors, whose messages that "
-              "were under way come on top.",
+              "limiter allows. Above it the learner waits, below it the actors, whose messages "
+              "that were under way come on top.",
               ('sum(table:troupe_replay_samples_ahead:sum{job="$job"})', "ahead"),
               ('max(troupe_replay_slack_samples{job="$job"})', "most", True),
               ('-max(troupe_replay_slack_samples{job="$job"})', "least", True)),

@@ -52,7 +52,8 @@ class Child:
         # One BLAS thread: two on two cores fall to a third of one.
         environment = dict(os.environ, OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
         with open(self.log_path, "ab") as log:
-            self._process = subprocess.Popen([*WITH_PARENT, *self.command], stdin=subprocess.DEVNULL, stdout=log,
+            self._process = subprocess.Popen([*WITH_PARENT, *self.command],
+                                             stdin=subprocess.DEVNULL, stdout=log,
                                              stderr=subprocess.STDOUT, start_new_session=True,
                                              env=environment)
         self.started = time.time()

@@ -33,7 +33,7 @@ def rules_and_queries():
 
 
 def names_in(text):
-    """Names of metrics, but for those that Prometheus itself makes (up, level:metric:operations)."""
+    """Names of metrics, but for those that Prometheus makes (up, level:metric:operations)."""
     names = set()
     for prefix, choices in re.findall(r"(troupe_\w+_)\(([\w|]+)\)", text):
         names.update(prefix + choice for choice in choices.split("|"))

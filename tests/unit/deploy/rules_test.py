@@ -1,7 +1,7 @@
 """Which alerts each fault fires, and no others: deploy/prometheus/rules.yml in promtool.
 
-A fault is a change to the series of a healthy cluster of 2 shards, a learner, 2 actors and an
-evaluator; after 30 minutes of it exactly the alerts named must be firing.
+A fault is a change to the series of a healthy cluster of 2 shards, a learner of 2 ranks, 2 actors
+and an evaluator; after 30 minutes of it exactly the alerts named must be firing.
 """
 
 import json
@@ -29,9 +29,10 @@ def growing(a_second, start=0):
 NOW = growing(1)  # a timestamp that is always the present one
 ABSENT = None
 SHARDS, LEARNER, ACTORS = ("shard-0", "shard-1"), ("learner",), ("actor-0", "actor-1")
-EVALUATOR = ("evaluator",)
+EVALUATOR, RANK = ("evaluator",), ("rank-1",)
 PROCESSES = {**dict.fromkeys(SHARDS, "shard"), **dict.fromkeys(LEARNER, "learner"),
-             **dict.fromkeys(ACTORS, "actor"), **dict.fromkeys(EVALUATOR, "evaluator")}
+             **dict.fromkeys(ACTORS, "actor"), **dict.fromkeys(EVALUATOR, "evaluator"),
+             **dict.fromkeys(RANK, "rank")}
 REFUSED, REFUSED_AT_THE_END = (f'troupe_replay_calls_refused_total{{code="{code}"}}'
                                for code in ("PERMISSION_DENIED", "UNAVAILABLE"))
 OF_ALL = {"up": constant(1), "process_start_time_seconds": constant(-3600),
@@ -63,6 +64,10 @@ HEALTHY_OF_ROLE = {
         **OF_ALL, "troupe_actor_blocked_seconds_total": growing(0.2),
         "troupe_actor_rows_dropped_total": constant(64),
         "troupe_actor_policy_version": growing(0.4)},
+    # It takes the learner's updates, and publishes nothing.
+    "rank": {**OF_ALL, "troupe_learner_updates_total": growing(20),
+             "troupe_learner_snapshots_total": constant(0),
+             "troupe_learner_snapshot_timestamp_seconds": constant(0)},
     "evaluator": {**OF_ALL, "troupe_disk_free_bytes": constant(5e10),
                   "troupe_disk_size_bytes": constant(1e11)},
 }
@@ -97,7 +102,7 @@ def ended(process, minutes):
             for (name, of), values in healthy().items() if of == process]
 
 
-LEARNS_NOT = [("troupe_learner_updates_total", LEARNER, constant(500)),
+LEARNS_NOT = [("troupe_learner_updates_total", [*LEARNER, *RANK], constant(500)),
               ("troupe_learner_snapshots_total", LEARNER, constant(9)),
               ("troupe_learner_snapshot_timestamp_seconds", LEARNER, constant(0)),
               ("troupe_actor_policy_version", ACTORS, constant(9)),
@@ -143,6 +148,7 @@ FAULTS = {
          ("troupe_actor_blocked_seconds_total", ACTORS, growing(1))], ["ReplayShardDown"]),
     "a learner that is gone": (
         [*LEARNS_NOT, *NO_ROWS, *HELD_BACK, *down("learner")], ["LearnerDown"]),
+    "a rank of the learner that is gone": (down("rank-1"), ["LearnerDown"]),
     "a learner that hangs": ([*LEARNS_NOT, *NO_ROWS, *HELD_BACK], ["LearnerStalled"]),
     "an actor that is gone": (down("actor-1"), ["ActorsLost"]),
     "an actor that is gone, and is no target any more": (
