@@ -134,8 +134,8 @@ TRAINING = Board("troupe-training", "training", "Training", (
               (STEPS, "done"), (TARGET, "total_env_steps", True), minimum=0),
         lines("Policy lag", "short", "Versions by which policies are behind the newest: of the "
               "rows stored, mean of a minute, and of each actor now.", (LAG, "rows"),
-              ('scalar(max(troupe_learner_policy_version{job="$job"})) - '
-               'troupe_actor_policy_version{job="$job"}', "{process}"), minimum=0),
+              ('clamp_min(scalar(max(troupe_learner_policy_version{job="$job"})) - '
+               'troupe_actor_policy_version{job="$job"}, 0)', "{process}"), minimum=0),
         lines("Samples for an insert", "short", "Windows sampled for each one inserted, over five "
               "minutes, and what the limiter is set to (0: no limit).",
               ('sum(rate(troupe_replay_windows_sampled_total{job="$job"}[5m])) / '
