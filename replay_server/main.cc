@@ -70,6 +70,7 @@ absl::StatusOr<ShardOptions> MakeShardOptions(const proto::Config& config) {
   options.max_message_bytes = config.replay_server().max_message_bytes();
   options.max_snapshot_bytes = config.replay_server().max_snapshot_bytes();
   options.max_streams = config.replay_server().max_streams();
+  options.max_connections = config.replay_server().max_connections();
   options.append_window_bytes = config.replay_server().append_window_bytes();
   options.message_budget_bytes = config.replay_server().message_budget_bytes();
   options.ack_disk = config.replay_server().ack() == proto::DISK;
@@ -124,6 +125,7 @@ absl::Status Run(Program& program) {
                : server.status();
   }
   AddShardMetrics(&(*server)->shard(), &program.metrics);
+  AddConnectionMetrics(server->get(), &program.metrics);
   const absl::Cleanup stop_metrics = [&program] { program.metrics.StopServing(); };
   spdlog::info("serving {} on port {}", options->data_dir, (*server)->port());
   if (const std::string port_file = absl::GetFlag(FLAGS_port_file); !port_file.empty()) {

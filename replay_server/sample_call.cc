@@ -12,6 +12,7 @@ namespace {
 
 constexpr uint32_t kMaxTimeoutMs = 60000;
 constexpr uint32_t kMaxWindows = 1 << 24;
+constexpr uint32_t kMaxShards = 65536;
 constexpr uint64_t kMaxSampled = uint64_t{1} << 56;
 constexpr uint64_t kMaxReplyBytes = uint64_t{1} << 30;
 // A row id and a probability.
@@ -71,12 +72,16 @@ absl::Status SampleCall::HandleRequest() {
     return absl::InvalidArgumentError(
         absl::StrCat("sampled_at_least is ", request_.sampled_at_least(), ", at most 2^56"));
   }
+  if (request_.num_shards() > kMaxShards) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("num_shards is ", request_.num_shards(), ", at most ", kMaxShards));
+  }
   if (request_.has_priorities()) {
     absl::StatusOr<PriorityOutcome> outcome = table_->UpdatePriorities(request_.priorities());
     if (!outcome.ok()) return outcome.status();
   }
   table_->NoteOthers(request_.others_inserted(), request_.others_preloaded(),
-                     request_.others_sampled());
+                     request_.others_sampled(), request_.num_shards());
   if (request_.sampled_at_least() > 0) table_->NoteSampled(request_.sampled_at_least());
   queue_.push_back({{request_.num_windows(), request_.inserted_above(), request_.lacks_windows()},
                     Clock::now() + std::chrono::milliseconds(request_.timeout_ms())});

@@ -1,5 +1,8 @@
 #include "replay_server/server.h"
 
+#include <spdlog/spdlog.h>
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <chrono>
 #include <limits>
@@ -36,9 +39,29 @@ void SetReadAhead(int64_t message_budget_bytes, grpc::ServerBuilder* builder) {
   builder->SetResourceQuota(quota);
 }
 
+// How many connections a shard without a cap of its own takes.
+constexpr int64_t kDefaultMaxConnections = 8192;
+// Descriptors are for files, gRPC's own needs and a doorman, too.
+constexpr double kPartForConnections = 0.75;
+// Of a connection that says nothing.
+constexpr int kHandshakeTimeoutMs = 20'000;
+
+// `wanted` 0: the default.
+int64_t ConnectionCap(int64_t wanted) {
+  rlimit limit;
+  int64_t most = std::numeric_limits<int64_t>::max();
+  if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
+    most = static_cast<int64_t>(kPartForConnections * static_cast<double>(limit.rlim_cur));
+  }
+  if (wanted > most) {
+    spdlog::warn("{} connections are taken, not {}: the process may open {} files", most, wanted,
+                 limit.rlim_cur);
+  }
+  return std::min(most, wanted == 0 ? kDefaultMaxConnections : wanted);
+}
+
 void SetTransportOptions(grpc::ServerBuilder* builder) {
-  // Without this a second server on the same port starts, and the kernel deals connections to both.
-  builder->AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder->AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeTimeoutMs);
   // Clients ping each 20 s, calls under way or not; a client that vanished is noticed as soon.
   builder->AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5000);
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
@@ -52,7 +75,10 @@ void SetTransportOptions(grpc::ServerBuilder* builder) {
 }  // namespace
 
 Server::Server(const ShardOptions& options, bool has_roles)
-    : shard_(options), replay_service_(&shard_, has_roles), weights_service_(&shard_, has_roles) {}
+    : shard_(options),
+      replay_service_(&shard_, has_roles),
+      weights_service_(&shard_, has_roles),
+      connections_(ConnectionCap(options.max_connections)) {}
 
 Server::~Server() {
   if (server_ != nullptr) Stop(absl::ZeroDuration());
@@ -61,24 +87,45 @@ Server::~Server() {
 absl::Status Server::Listen(const std::string& address, const Credentials& credentials) {
   const auto of_server = credentials.ForServer(address);
   if (!of_server.ok()) return of_server.status();
+  auto listener = Listener::Bind(address);
+  if (!listener.ok()) return listener.status();
+  listener_ = *std::move(listener);
   grpc::EnableDefaultHealthCheckService(true);
+  StartServer(*of_server);
+  doorman_ = std::make_unique<Doorman>(connections_.most(), *of_server);
+  SetServing(false);
+  listener_->Start([this](int listener_fd, int fd) { Take(listener_fd, fd); });
+  return absl::OkStatus();
+}
+
+void Server::StartServer(const std::shared_ptr<grpc::ServerCredentials>& credentials) {
   grpc::ServerBuilder builder;
   SetTransportOptions(&builder);
   SetReadAhead(shard_.options().message_budget_bytes, &builder);
   builder.SetMaxReceiveMessageSize(
       static_cast<int>(std::min<int64_t>(shard_.options().max_message_bytes + kMessageOverheadBytes,
                                          std::numeric_limits<int>::max())));
-  builder.AddListeningPort(address, *of_server, &port_);
+  acceptor_ = builder.experimental().AddExternalConnectionAcceptor(
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, credentials);
   builder.RegisterService(&replay_service_);
   builder.RegisterService(&weights_service_);
   server_ = builder.BuildAndStart();
-  if (server_ == nullptr || port_ == 0) {
-    return absl::UnavailableError(absl::StrCat("cannot listen on ", address,
-                                               ": the port is in use, or the address is not this "
-                                               "machine's"));
+}
+
+void Server::SetServing(bool serving) {
+  server_->GetHealthCheckService()->SetServingStatus(serving);
+  doorman_->SetServing(serving);
+}
+
+void Server::Take(int listener_fd, int fd) {
+  if (!connections_.Admit(fd)) {
+    doorman_->Take(listener_fd, fd);
+    return;
   }
-  server_->GetHealthCheckService()->SetServingStatus(false);
-  return absl::OkStatus();
+  grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
+  connection.listener_fd = listener_fd;
+  connection.fd = fd;
+  acceptor_->HandleNewConnection(&connection);
 }
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const std::string& address,
@@ -87,15 +134,16 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const std::string& address
   std::unique_ptr<Server> server(new Server(options, credentials.authenticates()));
   if (absl::Status status = server->Listen(address, credentials); !status.ok()) return status;
   if (absl::Status status = server->shard_.Recover(); !status.ok()) return status;
-  server->server_->GetHealthCheckService()->SetServingStatus(true);
+  server->SetServing(true);
   return server;
 }
 
 void Server::Stop(absl::Duration patience) {
   if (server_ == nullptr) return;
-  server_->GetHealthCheckService()->SetServingStatus(false);
+  SetServing(false);
   shard_.Drain();
   shard_.calls().AwaitNone(patience);
+  listener_->Stop();
   // gRPC would wait for the last client to hang up, which one that is stopped never does.
   const absl::Duration rest = std::min(patience, kHangUpPatience);
   server_->Shutdown(std::chrono::system_clock::now() + absl::ToChronoMicroseconds(rest));

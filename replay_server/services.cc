@@ -1,7 +1,9 @@
 #include "replay_server/services.h"
 
+#include <string>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "replay_server/append_call.h"
 #include "replay_server/backup.h"
 #include "replay_server/follow_call.h"
@@ -21,15 +23,26 @@ class RefusedCall final : public Reactor {
   void OnDone() override { delete this; }
 };
 
-// The call of `start`, unless its peer may not make it.
+// UNAVAILABLE: the call names another shard; who made it is to look for that one elsewhere.
+absl::Status CheckShard(const Shard& shard, const grpc::CallbackServerContext& context) {
+  const auto& metadata = context.client_metadata();
+  const auto named = metadata.find("troupe-shard");
+  if (named == metadata.end()) return absl::OkStatus();
+  const std::string wanted(named->second.data(), named->second.size());
+  const std::string id = absl::StrCat(absl::Hex(shard.id()));
+  if (wanted == id) return absl::OkStatus();
+  return absl::UnavailableError(absl::StrCat("this is shard ", id, ", not ", wanted));
+}
+
+// The call of `start`, unless its peer may not make it, or not here.
 template <typename Reactor, typename Start>
 Reactor* IfAllowed(const Shard& shard, bool has_roles, const grpc::CallbackServerContext& context,
                    absl::string_view method, const Start& start) {
-  if (has_roles) {
-    if (absl::Status status = CheckRole(context, method); !status.ok()) {
-      shard.NoteEnd(status);
-      return new RefusedCall<Reactor>(status);
-    }
+  absl::Status status = has_roles ? CheckRole(context, method) : absl::OkStatus();
+  if (status.ok()) status = CheckShard(shard, context);
+  if (!status.ok()) {
+    shard.NoteEnd(status);
+    return new RefusedCall<Reactor>(status);
   }
   return start();
 }
@@ -119,6 +132,18 @@ grpc::ServerUnaryReactor* ReplayService::Backup(grpc::CallbackServerContext* con
       }
       reactor->Finish(ToGrpc(status));
     });
+    return reactor;
+  });
+}
+
+grpc::ServerUnaryReactor* ReplayService::Identify(grpc::CallbackServerContext* context,
+                                                  const proto::IdentifyRequest* request,
+                                                  proto::IdentifyReply* reply) {
+  return IfAllowed<grpc::ServerUnaryReactor>(*shard_, has_roles_, *context, "Identify", [&] {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    const absl::Status status = shard_->CheckServing();
+    reply->set_shard(shard_->id());
+    reactor->Finish(ToGrpc(status));
     return reactor;
   });
 }

@@ -15,9 +15,10 @@ class ReplayService final
               proto::Replay::WithCallbackMethod_UpdatePriorities<
                   proto::Replay::WithCallbackMethod_RequestUnrolls<
                       proto::Replay::WithCallbackMethod_Backup<
-                          proto::Replay::WithCallbackMethod_Describe<
-                              proto::Replay::WithCallbackMethod_Drain<
-                                  proto::Replay::Service>>>>>>>> {
+                          proto::Replay::WithCallbackMethod_Identify<
+                              proto::Replay::WithCallbackMethod_Describe<
+                                  proto::Replay::WithCallbackMethod_Drain<
+                                      proto::Replay::Service>>>>>>>>> {
  public:
   // `has_roles`: its peers show certificates, and may call what their role may (roles.h).
   ReplayService(Shard* shard, bool has_roles) : shard_(shard), has_roles_(has_roles) {}
@@ -37,6 +38,9 @@ class ReplayService final
   grpc::ServerUnaryReactor* Backup(grpc::CallbackServerContext* context,
                                    const proto::BackupRequest* request,
                                    proto::BackupReply* reply) override;
+  grpc::ServerUnaryReactor* Identify(grpc::CallbackServerContext* context,
+                                     const proto::IdentifyRequest* request,
+                                     proto::IdentifyReply* reply) override;
   grpc::ServerUnaryReactor* Describe(grpc::CallbackServerContext* context,
                                      const proto::DescribeRequest* request,
                                      proto::DescribeReply* reply) override;

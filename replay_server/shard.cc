@@ -8,6 +8,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "replay_server/shard_id.h"
 
 namespace troupe {
 namespace {
@@ -39,6 +40,9 @@ absl::Status Shard::Recover() {
       DirectoryLock::Acquire(options_.data_dir, options_.ack_disk);
   if (!directory_lock.ok()) return directory_lock.status();
   directory_lock_ = *std::move(directory_lock);
+  const absl::StatusOr<uint64_t> id = ReadOrMakeShardId(options_.data_dir);
+  if (!id.ok()) return id.status();
+  id_ = *id;
   if (absl::Status status = snapshots_.Recover(); !status.ok()) {
     spdlog::error("snapshot dropped: {}", status.ToString());
   }
@@ -162,6 +166,7 @@ proto::DescribeReply Shard::Describe(bool with_calls) const {
   reply.set_message_bytes(budget_.taken_bytes());
   reply.set_message_budget_bytes(budget_.size_bytes());
   reply.set_messages_wait_for(budget_.WhyWaits());
+  reply.set_shard(id());
   reply.set_draining(draining_);
   if (draining_ || with_calls) {
     const std::vector<proto::CallDescription> calls = DescribeCalls();

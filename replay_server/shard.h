@@ -31,6 +31,7 @@ struct ShardOptions {
   int64_t max_message_bytes = int64_t{4} << 20;
   int64_t max_snapshot_bytes = int64_t{1} << 30;
   int32_t max_streams = 4096;
+  int64_t max_connections = 0;  // 0: as many as the limit of open files allows, at most 8192
   int64_t append_window_bytes = int64_t{4} << 20;
   int64_t message_budget_bytes = int64_t{256} << 20;
   bool ack_disk = false;  // rows are acked once they are on the disk, not in the page cache
@@ -71,6 +72,8 @@ class Shard final {
 
   // UNAVAILABLE: recovering or draining.
   absl::Status CheckServing() const;
+  // Clients know the shard again by it, wherever it runs.  0: recovering.
+  uint64_t id() const { return id_; }
   // The shard belongs to the first run that a call names.  FAILED_PRECONDITION: to another one.
   absl::Status ClaimRun(const std::string& run) ABSL_LOCKS_EXCLUDED(mu_);
   // FAILED_PRECONDITION as above, but claims nothing; an empty run is any.
@@ -100,6 +103,7 @@ class Shard final {
   const ShardOptions options_;
   std::atomic<State> state_{State::kRecovering};  // atomic: read by every call
   std::atomic<bool> draining_{false};             // of its writers; atomic: likewise
+  std::atomic<uint64_t> id_{0};                   // the same
   CallRegistry calls_;
   SnapshotStore snapshots_;
   std::vector<std::unique_ptr<Table>> tables_;  // constant once serving

@@ -167,6 +167,17 @@ void AddShardMetrics(const Shard* shard, Metrics* metrics) {
                            [shard] { return static_cast<double>(shard->newest_version()); });
 }
 
+void AddConnectionMetrics(Server* server, Metrics* metrics) {
+  metrics->AddSampledGauge("troupe_replay_connections", "Connections that are open.",
+                           [server] { return static_cast<double>(server->connections()); });
+  metrics->AddGauge("troupe_replay_connections_cap", "Connections that may be open at a time.")
+      .Set(static_cast<double>(server->max_connections()));
+  metrics->AddSampledCounter(
+      "troupe_replay_connections_refused_total",
+      "Connections for which there was no room: told so and closed, or closed.",
+      [server] { return static_cast<double>(server->connections_refused()); });
+}
+
 ShardObservers::ShardObservers(Metrics* metrics)
     : append_seconds_(metrics->AddHistogram("troupe_replay_append_duration_seconds",
                                             "Time to store one message of rows.",

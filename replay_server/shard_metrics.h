@@ -7,12 +7,15 @@
 #include <array>
 
 #include "common/metrics.h"
+#include "replay_server/server.h"
 #include "replay_server/shard.h"
 
 namespace troupe {
 
 // Adds the metrics of `shard`, read from it when Prometheus asks.  REQUIRES: the shard serves.
 void AddShardMetrics(const Shard* shard, Metrics* metrics);
+// The same of its port.
+void AddConnectionMetrics(Server* server, Metrics* metrics);
 
 // The metrics of what happens in a shard, counted when it happens.  Outlives the shard.
 class ShardObservers final {

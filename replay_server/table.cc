@@ -103,6 +103,7 @@ Table::Table(const TableOptions& options, Scheduler* scheduler)
       cutter_(options.window),
       limiter_(options.rate_limit),
       scheduler_(scheduler),
+      num_shards_(options.num_shards),
       waiting_(scheduler),
       followers_(scheduler) {
   if (options_.ack_disk) StartDiskSync();

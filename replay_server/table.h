@@ -86,8 +86,10 @@ class Table final {
   void Forget(const WaiterPtr& waiter) ABSL_LOCKS_EXCLUDED(mu_);
   // An answer without windows.
   void FillCounts(SampleBatch* batch) const ABSL_LOCKS_EXCLUDED(mu_);
-  // What a learner knows of the other shards; its newest word counts.
-  void NoteOthers(uint64_t inserted, uint64_t preloaded, uint64_t sampled) ABSL_LOCKS_EXCLUDED(mu_);
+  // What a learner knows of the other shards; its newest word counts.  `num_shards` with this one;
+  // 0: it does not say.
+  void NoteOthers(uint64_t inserted, uint64_t preloaded, uint64_t sampled, uint32_t num_shards = 0)
+      ABSL_LOCKS_EXCLUDED(mu_);
   // A learner has drawn windows from its own replica: so many count as sampled here, at least.
   void NoteSampled(uint64_t sampled) ABSL_LOCKS_EXCLUDED(mu_);
   // Size of one window; 0 before there is a log. Unit: bytes.
@@ -141,6 +143,7 @@ class Table final {
   // so that the copier need not take the mutex, which the evicter holds while it waits.
   std::unique_ptr<std::atomic<uint32_t>[]> pins_ ABSL_GUARDED_BY(mu_);
   LimiterCounts others_ ABSL_GUARDED_BY(mu_);  // of the other shards, and share_here
+  int64_t num_shards_ ABSL_GUARDED_BY(mu_);    // that share what may be inserted
   uint64_t version_lag_sum_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t version_lag_rows_ ABSL_GUARDED_BY(mu_) = 0;
   PriorityOutcome priorities_ ABSL_GUARDED_BY(mu_);

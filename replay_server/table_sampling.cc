@@ -50,8 +50,8 @@ LimiterCounts Table::CountsOfAll() const {
 
 void Table::TakeShare() {
   const LimiterCounts counts = CountsOfAll();
-  others_.share_here =
-      static_cast<double>(counts.inserted_here) + limiter_.Headroom(counts) / options_.num_shards;
+  others_.share_here = static_cast<double>(counts.inserted_here) +
+                       limiter_.Headroom(counts) / static_cast<double>(num_shards_);
 }
 
 std::string Table::WhyWaits(const SampleQuery& query) const {
@@ -170,8 +170,10 @@ void Table::FillCountsLocked(SampleBatch* batch) const {
   batch->counts = log_->counts();
 }
 
-void Table::NoteOthers(uint64_t inserted, uint64_t preloaded, uint64_t sampled) {
+void Table::NoteOthers(uint64_t inserted, uint64_t preloaded, uint64_t sampled,
+                       uint32_t num_shards) {
   absl::MutexLock lock(&mu_);
+  if (num_shards > 0) num_shards_ = num_shards;
   // They may shrink: a shard that was replaced by an empty one takes its counts along.
   others_.inserted = inserted;
   others_.preloaded = preloaded;

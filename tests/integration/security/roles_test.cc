@@ -49,6 +49,7 @@ const std::map<std::string, std::set<std::string>>& Promised() {
       {"troupe.proto.Replay/Follow", {"learner"}},
       {"troupe.proto.Replay/RequestUnrolls", {"learner"}},
       {"troupe.proto.Replay/Describe", {"learner"}},
+      {"troupe.proto.Replay/Identify", {"actor", "learner"}},
       {"troupe.proto.Replay/Backup", {}},
       {"troupe.proto.Replay/Drain", {}},
       {"troupe.proto.Weights/Publish", {"learner"}},

@@ -141,6 +141,22 @@ TEST_F(TableTest, AShardTakesInNoMoreThanItsPartUntilTheLearnersNextWord) {
   table_->Forget(writer);
 }
 
+TEST_F(TableTest, ALearnerSaysHowManyShardsShareWhatMayBeInserted) {
+  options_.num_shards = 1;
+  options_.rate_limit.min_size = 10;
+  options_.rate_limit.samples_per_insert = 1;
+  options_.rate_limit.slack = 30;
+  Make();
+  const auto writer = std::make_shared<Waiter>();
+  Append(1, 0, 21);  // 20 windows of 40
+  table_->NoteOthers(0, 0, 0, /*num_shards=*/4);
+  Append(1, 21, 5);
+  EXPECT_EQ(table_->AdmitWriterOrWait(writer), Admission::kAdmitted);
+  Append(1, 26, 1);
+  EXPECT_EQ(table_->AdmitWriterOrWait(writer), Admission::kHeldBack);
+  table_->Forget(writer);
+}
+
 TEST_F(TableTest, EnvironmentStepsAreTheRowsThatAreNotFinal) {
   Make();
   Append(1, 0, 100, {10, 99});
