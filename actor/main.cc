@@ -24,6 +24,7 @@
 #include "actor/run_actor.h"
 #include "actor/run_evaluator.h"
 #include "common/config.h"
+#include "common/find_shards.h"
 #include "common/program.h"
 #include "common/recurrence.h"
 
@@ -76,13 +77,11 @@ std::string LedgerPath() {
   return absl::StrCat(path, absl::Hex(device()), absl::Hex(device()), ".jsonl");
 }
 
-std::vector<std::string> Shards(const proto::Config& config) {
-  return {config.shards().begin(), config.shards().end()};
-}
+using Directory = std::shared_ptr<ShardDirectory>;
 
-SnapshotClientOptions SnapshotOptions(const Program& program) {
+SnapshotClientOptions SnapshotOptions(const Program& program, const Directory& directory) {
   const proto::Config& config = program.config;
-  return {.shards = Shards(config),
+  return {.directory = directory,
           .credentials = program.credentials,
           .run = config.run(),
           .max_snapshot_bytes = config.replay_server().max_snapshot_bytes(),
@@ -111,10 +110,10 @@ UnrollRule Unroll(const proto::Config& config) {
   return {.length = ppo.unroll_length(), .synchronous = ppo.max_policy_lag() == 0};
 }
 
-RowWriterOptions WriterOptions(const Program& program) {
+RowWriterOptions WriterOptions(const Program& program, const Directory& directory) {
   const proto::Config& config = program.config;
   const proto::Actor& actor = config.actor();
-  return {.shards = Shards(config),
+  return {.directory = directory,
           .first_shard = ActorIndex(),
           .credentials = program.credentials,
           .run = config.run(),
@@ -174,7 +173,7 @@ absl::Status PrintRowLogBytes(const proto::Config& config) {
   return absl::OkStatus();
 }
 
-absl::Status Act(Program& program) {
+absl::Status Act(Program& program, const Directory& directory) {
   const proto::Config& config = program.config;
   absl::StatusOr<proto::Table> table = EffectiveTable(config, config.actor().table());
   if (!table.ok()) return table.status();
@@ -189,12 +188,12 @@ absl::Status Act(Program& program) {
                    .with_log_prob = IsOnPolicy(config),
                    .state_size = MemorySize(config),
                    .unroll = Unroll(config),
-                   .writer = WriterOptions(program),
-                   .snapshots = SnapshotOptions(program)},
+                   .writer = WriterOptions(program, directory),
+                   .snapshots = SnapshotOptions(program, directory)},
                   program.stop, program.metrics);
 }
 
-absl::Status Evaluate(Program& program) {
+absl::Status Evaluate(Program& program, const Directory& directory) {
   const proto::Config& config = program.config;
   const std::string output_dir = absl::GetFlag(FLAGS_output_dir);
   const EvaluatorOptions options{.environment = config.environment(),
@@ -202,7 +201,7 @@ absl::Status Evaluate(Program& program) {
                                  .evaluator = config.evaluator(),
                                  .seed = config.seed(),
                                  .output_dir = output_dir.empty() ? "." : output_dir,
-                                 .snapshots = SnapshotOptions(program)};
+                                 .snapshots = SnapshotOptions(program, directory)};
   if (!absl::GetFlag(FLAGS_once)) return RunEvaluator(options, program.stop, program.metrics);
   return EvaluateOnce(options, {.checkpoint = absl::GetFlag(FLAGS_checkpoint)}, program.stop,
                       std::cout);
@@ -212,14 +211,19 @@ absl::Status Run(Program& program) {
   if (!absl::GetFlag(FLAGS_probe).empty()) return Probe(program.config);
   if (absl::GetFlag(FLAGS_print_row_log_bytes)) return PrintRowLogBytes(program.config);
   if (!absl::GetFlag(FLAGS_checkpoint).empty()) {
-    if (absl::GetFlag(FLAGS_evaluate) && absl::GetFlag(FLAGS_once)) return Evaluate(program);
+    if (absl::GetFlag(FLAGS_evaluate) && absl::GetFlag(FLAGS_once)) {
+      return Evaluate(program, nullptr);
+    }
     return absl::InvalidArgumentError("--checkpoint goes with --evaluate --once");
   }
   if (program.config.shards_size() == 0) {
     return absl::InvalidArgumentError(
         "no shards: set `shards` in the configuration, or --set shards=host:port,host:port");
   }
-  return absl::GetFlag(FLAGS_evaluate) ? Evaluate(program) : Act(program);
+  const absl::StatusOr<Directory> directory = FindShards(program);
+  if (absl::IsCancelled(directory.status())) return absl::OkStatus();
+  if (!directory.ok()) return directory.status();
+  return absl::GetFlag(FLAGS_evaluate) ? Evaluate(program, *directory) : Act(program, *directory);
 }
 
 }  // namespace

@@ -30,26 +30,24 @@ absl::Status CheckOptions(const RowWriterOptions& options) {
 
 }  // namespace
 
-RowWriter::Impl::Impl(RowWriterOptions options, const Layout& layout,
-                      std::vector<std::shared_ptr<grpc::Channel>> channels)
+RowWriter::Impl::Impl(RowWriterOptions options, const Layout& layout)
     : options_(std::move(options)),
       layout_(layout.proto()),
       stride_bytes_(layout.stride_bytes()),
-      current_(options_.first_shard % channels.size()),
       envs_(options_.num_envs),
       message_(std::make_unique<RowMessage>()) {
+  listener_ = options_.directory->AddListener([this] { OnShardsChanged(); });
   {
     absl::MutexLock lock(&mu_);
-    for (auto& channel : channels) {
-      lanes_.emplace_back(channel, stride_bytes_,
-                          Backoff(options_.reconnect_min, options_.reconnect_max, RandomId()));
-    }
+    AddLanes();
+    current_ = home_;
     BeginStreams();
   }
   timers_ = std::thread([this] { RunTimers(); });
 }
 
 RowWriter::Impl::~Impl() {
+  options_.directory->RemoveListener(listener_);
   Stop();
   timers_.join();
   const auto idle = [this] {
@@ -72,7 +70,7 @@ absl::Status RowWriter::Impl::WaitConnected(absl::Time deadline) {
   if (stopped_) return absl::CancelledError("row writer is stopped");
   if (in_time) return absl::OkStatus();
   return absl::DeadlineExceededError(
-      absl::StrCat("no shard has accepted rows yet; ", options_.shards[current_], ": ",
+      absl::StrCat("no shard has accepted rows yet; ", options_.directory->Name(current_), ": ",
                    current().last_break.ok() ? "no answer" : current().last_break.message()));
 }
 
@@ -180,7 +178,7 @@ absl::Status RowWriter::Impl::Flush(absl::Time deadline) {
   std::string missing;
   for (size_t i = 0; i < lanes_.size(); ++i) {
     if (lanes_[i].rows.empty()) continue;
-    absl::StrAppend(&missing, "; ", options_.shards[i], " has not acked ",
+    absl::StrAppend(&missing, "; ", options_.directory->Name(i), " has not acked ",
                     lanes_[i].rows.bytes() / stride_bytes_, " rows (",
                     lanes_[i].open ? "connected" : lanes_[i].last_break.message(), ")");
   }
@@ -195,6 +193,11 @@ int64_t RowWriter::Impl::UnrollRequests(uint64_t version) const {
 absl::Status RowWriter::Impl::status() const {
   absl::MutexLock lock(&mu_);
   return permanent_;
+}
+
+std::string RowWriter::Impl::shard_name() const {
+  absl::MutexLock lock(&mu_);
+  return current().link.Name();
 }
 
 RowWriterStats RowWriter::Impl::stats() const {
@@ -241,10 +244,11 @@ RowWriter::~RowWriter() = default;
 absl::StatusOr<std::unique_ptr<RowWriter>> RowWriter::Create(RowWriterOptions options,
                                                              const Layout& layout) {
   if (absl::Status status = CheckOptions(options); !status.ok()) return status;
-  auto channels = MakeChannels(options.shards, *options.credentials);
-  if (!channels.ok()) return channels.status();
+  auto directory = ShardDirectory::OrFixed(options.directory, options.shards, options.credentials);
+  if (!directory.ok()) return directory.status();
+  options.directory = *std::move(directory);
   return std::unique_ptr<RowWriter>(
-      new RowWriter(std::make_unique<Impl>(std::move(options), layout, *std::move(channels))));
+      new RowWriter(std::make_unique<Impl>(std::move(options), layout)));
 }
 
 absl::Status RowWriter::WaitConnected(absl::Time deadline) {
@@ -258,6 +262,7 @@ absl::Status RowWriter::SendNow() { return impl_->SendNow(); }
 absl::Status RowWriter::Flush(absl::Time deadline) { return impl_->Flush(deadline); }
 int64_t RowWriter::UnrollRequests(uint64_t version) const { return impl_->UnrollRequests(version); }
 absl::Status RowWriter::status() const { return impl_->status(); }
+std::string RowWriter::shard_name() const { return impl_->shard_name(); }
 RowWriterStats RowWriter::stats() const { return impl_->stats(); }
 std::vector<RowStream> RowWriter::streams() const { return impl_->streams(); }
 void RowWriter::Stop() { impl_->Stop(); }

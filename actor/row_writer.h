@@ -13,12 +13,14 @@
 #include "absl/types/span.h"
 #include "common/credentials.h"
 #include "common/layout.h"
+#include "common/shard_directory.h"
 
 namespace troupe {
 
 struct RowWriterOptions {
-  std::vector<std::string> shards;  // host:port, in the order of the config
-  int64_t first_shard = 0;          // actor_index; taken modulo the number of shards
+  std::vector<std::string> shards;  // host:port; each is one, unless there is a directory
+  std::shared_ptr<ShardDirectory> directory = {};
+  int64_t first_shard = 0;  // actor_index; as ShardDirectory::Choose
   std::shared_ptr<const Credentials> credentials = Credentials::Plaintext();
   std::string run;
   std::string table;
@@ -40,7 +42,7 @@ struct RowWriterStats {
   int64_t reconnects = 0;       // connections that broke or failed
   int64_t moves = 0;            // to another shard
   int64_t streams_renamed = 0;  // begun anew because a shard had lost acked rows
-  int32_t shard = 0;            // that new rows go to
+  int32_t shard = 0;            // that new rows go to; its number in the directory
   bool connected = false;       // to that shard
   absl::Duration blocked;       // total time that Append has waited for room
 };
@@ -49,7 +51,7 @@ struct RowWriterStats {
 struct RowStream {
   uint64_t id = 0;
   int64_t env = 0;
-  int32_t shard = 0;  // index into the configured list
+  int32_t shard = 0;  // its number in the directory; that in the configured list without names
   int64_t appended_rows = 0;
   int64_t acked_rows = 0;
 };
@@ -60,7 +62,8 @@ struct RowStream {
 // `max_unacked_bytes`; only when that is full, or from when the shard's rate limiter holds writers
 // back until all is acked, does Append wait.  When the connection breaks, the writer reconnects,
 // asks what the shard holds and sends the rest again.  When its shard stays away for `move_after`
-// and another one answers, new rows go there in new streams, and what the old one has not acked is
+// and another one answers, new rows go there in new streams, until the shard is back; so they do
+// when shards are added and another one is to be this writer's.  What the old one has not acked is
 // kept for it; it gives way, newest rows first and counted, only when its memory is needed while
 // the old shard is still away.  From a shard that is drained (Replay.Drain) new rows move at once,
 // and where no other shard takes them Append waits; what was made before is still sent there.
@@ -83,6 +86,9 @@ class RowWriter final {
   // shard's permanent error (another run, another layout, no such table) at once; then `pack` was
   // not called.
   absl::StatusOr<uint64_t> Append(int64_t env, absl::FunctionRef<void(absl::Span<char> row)> pack);
+
+  // Of the shard that new rows go to, for messages.
+  std::string shard_name() const;
 
   // Sends what is there now instead of when a message is full or old.
   absl::Status SendNow();

@@ -20,9 +20,33 @@ void RowWriter::Impl::BeginStreams() {
   }
 }
 
-bool RowWriter::Impl::MayMove(absl::Time now) const {
+void RowWriter::Impl::AddLanes() {
+  if (lanes_.size() == options_.directory->size()) return;
+  while (lanes_.size() < options_.directory->size()) {
+    lanes_.emplace_back(ShardLink(options_.directory, lanes_.size()), stride_bytes_,
+                        Backoff(options_.reconnect_min, options_.reconnect_max, RandomId()));
+  }
+  home_ = std::min(options_.directory->Choose(options_.first_shard), lanes_.size() - 1);
+}
+
+void RowWriter::Impl::OnShardsChanged() {
+  absl::MutexLock lock(&mu_);
+  AddLanes();
+  for (Lane& lane : lanes_) {
+    if (lane.call != nullptr && lane.link.IsStale()) lane.call->Cancel();
+    if (!lane.open) lane.next_attempt = absl::InfinitePast();
+  }
+  timer_.Signal();
+}
+
+// Are rows to go to another shard, because this one is drained or has been away for long?
+bool RowWriter::Impl::IsAway(absl::Time now) const {
   if (current().open) return current().draining;
   return now >= current().away_since + options_.move_after;
+}
+
+bool RowWriter::Impl::MayMoveTo(size_t shard, absl::Time now) const {
+  return shard != current_ && !lanes_[shard].draining && (shard == home_ || IsAway(now));
 }
 
 void RowWriter::Impl::MoveTo(size_t shard) {
@@ -34,7 +58,8 @@ void RowWriter::Impl::MoveTo(size_t shard) {
 }
 
 bool RowWriter::Impl::Wanted(size_t shard, absl::Time now) const {
-  return shard == current_ || !lanes_[shard].rows.empty() || MayMove(now);
+  // The call to one that is drained stays, to hear when that is over.
+  return shard == current_ || shard == home_ || !lanes_[shard].rows.empty() || IsAway(now);
 }
 
 void RowWriter::Impl::StartCall(size_t shard) {
@@ -49,9 +74,11 @@ void RowWriter::Impl::StartCall(size_t shard) {
   for (const uint64_t id : lane.rows.LiveStreams()) open.add_streams(id);
   lane.writing = true;
   lane.fault = absl::OkStatus();
+  lane.link.Renew();
   lane.call = AppendCall::Start(
       [&lane](grpc::ClientContext* context, AppendCall* call) {
-        proto::Replay::NewStub(lane.channel)->async()->Append(context, call);
+        lane.link.Address(context);
+        proto::Replay::NewStub(lane.link.channel())->async()->Append(context, call);
       },
       std::move(request),
       {.reply = [this, shard](const proto::AppendReply& reply) { OnReply(shard, reply); },
@@ -103,7 +130,7 @@ absl::Status RowWriter::Impl::Resume(size_t shard, const proto::AppendReply& rep
   lane.window_bytes = reply.window_bytes();
   lane.backoff.Reset();
   NoteDraining(shard, reply.draining());
-  if (shard != current_ && !lane.draining && MayMove(absl::Now())) MoveTo(shard);
+  if (MayMoveTo(shard, absl::Now())) MoveTo(shard);
   return absl::OkStatus();
 }
 
@@ -147,9 +174,10 @@ void RowWriter::Impl::OnDone(size_t shard, const grpc::Status& status) {
   Lane& lane = lanes_[shard];
   lane.call.reset();
   lane.written.reset();
-  lane.last_break = FromGrpc(status, "appending to", options_.shards[shard]);
+  lane.last_break = FromGrpc(status, "appending to", options_.directory->Name(shard));
   if (!lane.fault.ok()) lane.last_break = lane.fault;
   if (IsPermanent(lane.last_break) && permanent_.ok()) permanent_ = lane.last_break;
+  lane.link.NoteEnd(lane.last_break);
   const absl::Time now = absl::Now();
   lane.next_attempt = now + lane.backoff.Next();
   if (!stopped_ && Wanted(shard, now)) ++stats_.reconnects;
@@ -169,11 +197,11 @@ absl::Time RowWriter::Impl::HandleTimers(absl::Time now) {
   if (now >= seal_at_) Seal();
   absl::Time next = seal_at_;
   if (!permanent_.ok()) return next;
-  if (!current().open && !MayMove(now)) {
+  if (!current().open && !IsAway(now)) {
     next = std::min(next, current().away_since + options_.move_after);
   }
   for (size_t i = 0; i < lanes_.size(); ++i) {
-    if (lanes_[i].open && !lanes_[i].draining && i != current_ && MayMove(now)) MoveTo(i);
+    if (lanes_[i].open && MayMoveTo(i, now)) MoveTo(i);
     if (lanes_[i].call != nullptr) {
       if (!Wanted(i, now)) lanes_[i].call->Cancel();
     } else if (!Wanted(i, now)) {

@@ -13,7 +13,7 @@
 #include "actor/unacked_rows.h"
 #include "common/bidi_call.h"
 #include "common/channel.h"
-#include "grpcpp/channel.h"
+#include "common/shard_link.h"
 #include "proto/replay.pb.h"
 
 namespace troupe {
@@ -21,8 +21,7 @@ namespace troupe {
 // One mutex guards all; gRPC's operations are only started under it, never waited for.
 class RowWriter::Impl final {
  public:
-  Impl(RowWriterOptions options, const Layout& layout,
-       std::vector<std::shared_ptr<grpc::Channel>> channels);
+  Impl(RowWriterOptions options, const Layout& layout);
   ~Impl();
 
   // row_writer.cc: rows
@@ -33,6 +32,7 @@ class RowWriter::Impl final {
   absl::Status Flush(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mu_);
   int64_t UnrollRequests(uint64_t version) const ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status status() const ABSL_LOCKS_EXCLUDED(mu_);
+  std::string shard_name() const ABSL_LOCKS_EXCLUDED(mu_);
   RowWriterStats stats() const ABSL_LOCKS_EXCLUDED(mu_);
   std::vector<RowStream> streams() const ABSL_LOCKS_EXCLUDED(mu_);
   void Stop() ABSL_LOCKS_EXCLUDED(mu_);
@@ -42,10 +42,10 @@ class RowWriter::Impl final {
 
   // The way to one shard.
   struct Lane {
-    Lane(std::shared_ptr<grpc::Channel> to, int64_t stride_bytes, Backoff delays)
-        : channel(std::move(to)), rows(stride_bytes), backoff(std::move(delays)) {}
+    Lane(ShardLink to, int64_t stride_bytes, Backoff delays)
+        : link(std::move(to)), rows(stride_bytes), backoff(std::move(delays)) {}
 
-    const std::shared_ptr<grpc::Channel> channel;
+    ShardLink link;
     UnackedRows rows;
     Backoff backoff;
     std::unique_ptr<AppendCall> call;
@@ -84,9 +84,12 @@ class RowWriter::Impl final {
   void Seal() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   // row_writer_calls.cc: connections
+  void AddLanes() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void OnShardsChanged() ABSL_LOCKS_EXCLUDED(mu_);
   void BeginStreams() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void MoveTo(size_t shard) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  bool MayMove(absl::Time now) const ABSL_SHARED_LOCKS_REQUIRED(mu_);
+  bool IsAway(absl::Time now) const ABSL_SHARED_LOCKS_REQUIRED(mu_);
+  bool MayMoveTo(size_t shard, absl::Time now) const ABSL_SHARED_LOCKS_REQUIRED(mu_);
   bool Wanted(size_t shard, absl::Time now) const ABSL_SHARED_LOCKS_REQUIRED(mu_);
 
   void StartCall(size_t shard) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -108,7 +111,8 @@ class RowWriter::Impl final {
   mutable absl::Mutex mu_;
   absl::CondVar timer_;
   std::deque<Lane> lanes_ ABSL_GUARDED_BY(mu_);
-  size_t current_ ABSL_GUARDED_BY(mu_);
+  size_t home_ ABSL_GUARDED_BY(mu_) = 0;     // chosen for this writer, anew when a shard is added
+  size_t current_ ABSL_GUARDED_BY(mu_) = 0;  // that new rows go to
   std::vector<EnvState> envs_ ABSL_GUARDED_BY(mu_);
   std::unique_ptr<RowMessage> message_ ABSL_GUARDED_BY(mu_);  // under construction
   absl::Time seal_at_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
@@ -118,6 +122,7 @@ class RowWriter::Impl final {
   uint64_t unrolls_wanted_of_ ABSL_GUARDED_BY(mu_) = 0;  // version of the last request; 0: none
   int64_t unroll_requests_ ABSL_GUARDED_BY(mu_) = 0;     // for that version
 
+  int listener_ = 0;    // of the directory
   std::thread timers_;  // last, so that it sees the rest constructed
 };
 

@@ -97,7 +97,7 @@ absl::Status Act(const ActorOptions& options, VectorEnv& envs, const Layout& lay
   if (!packer.ok()) return packer.status();
   if (absl::Status connected = Connect(writer, stop); !connected.ok()) return connected;
   spdlog::info("{} environments of {} write to shard {}", envs.num_envs(), envs.spec().id,
-               options.writer.shards[writer.stats().shard]);
+               writer.shard_name());
   auto subscriber =
       SnapshotSubscriber::Create(options.snapshots, static_cast<int>(options.actor_index));
   if (!subscriber.ok()) return subscriber.status();

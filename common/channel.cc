@@ -50,22 +50,18 @@ grpc::ChannelArguments Arguments() {
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& target,
-                                                           const Credentials& credentials) {
+                                                           const Credentials& credentials,
+                                                           const std::string& address) {
   const auto of_channel = credentials.ForChannel(target);
   if (!of_channel.ok()) return of_channel.status();
-  return grpc::CreateCustomChannel(target, *of_channel, Arguments());
-}
-
-absl::StatusOr<std::vector<std::shared_ptr<grpc::Channel>>> MakeChannels(
-    const std::vector<std::string>& targets, const Credentials& credentials) {
-  if (targets.empty()) return absl::InvalidArgumentError("no shards");
-  std::vector<std::shared_ptr<grpc::Channel>> channels;
-  for (const std::string& target : targets) {
-    auto channel = MakeChannel(target, credentials);
-    if (!channel.ok()) return channel.status();
-    channels.push_back(*std::move(channel));
+  grpc::ChannelArguments arguments = Arguments();
+  if (address.empty() || address == target) {
+    return grpc::CreateCustomChannel(target, *of_channel, arguments);
   }
-  return channels;
+  if (credentials.authenticates()) {
+    arguments.SetSslTargetNameOverride(target.substr(0, target.rfind(':')));
+  }
+  return grpc::CreateCustomChannel(address, *of_channel, arguments);
 }
 
 absl::Status FromGrpc(const grpc::Status& status, absl::string_view what,

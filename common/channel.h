@@ -5,7 +5,6 @@
 #include <memory>
 #include <random>
 #include <string>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -19,13 +18,11 @@ namespace troupe {
 
 // A channel of its own connection, so that one hot stream never waits for another.  Keepalive (20
 // s, then 10 s for the answer) breaks the calls of a peer that vanished without a word.
-// FAILED_PRECONDITION as Credentials::ForChannel.
+// It goes to `address`, if there is one, and holds whom it finds there to the host's name in
+// `target`.  FAILED_PRECONDITION as Credentials::ForChannel.
 absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& target,
-                                                           const Credentials& credentials);
-
-// One channel for each of `targets`.  INVALID_ARGUMENT if there are none.
-absl::StatusOr<std::vector<std::shared_ptr<grpc::Channel>>> MakeChannels(
-    const std::vector<std::string>& targets, const Credentials& credentials);
+                                                           const Credentials& credentials,
+                                                           const std::string& address = "");
 
 // `status` with "<what> <target>: " before its text; the codes are the same numbers.
 absl::Status FromGrpc(const grpc::Status& status, absl::string_view what, absl::string_view target);

@@ -12,7 +12,7 @@
 #include "common/channel.h"
 #include "common/follow_position.h"
 #include "common/read_call.h"
-#include "grpcpp/channel.h"
+#include "common/shard_link.h"
 #include "proto/replay.grpc.pb.h"
 
 namespace troupe {
@@ -27,7 +27,7 @@ uint64_t AsGoodAsNone(uint64_t rows) { return std::max<uint64_t>(rows / 100, 102
 // One mutex guards all; gRPC's operations are only started under it, never waited for.
 class FollowClient::Impl final {
  public:
-  Impl(FollowClientOptions options, std::vector<std::shared_ptr<grpc::Channel>> channels);
+  explicit Impl(FollowClientOptions options);
   ~Impl();
 
   absl::StatusOr<proto::FollowReply> Next(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mu_);
@@ -38,10 +38,10 @@ class FollowClient::Impl final {
   using FollowCall = ReadCall<proto::FollowRequest, proto::FollowReply>;
 
   struct Lane {
-    Lane(std::shared_ptr<grpc::Channel> to, Backoff delays, const FollowPosition& from)
-        : channel(std::move(to)), backoff(std::move(delays)), position(from) {}
+    Lane(ShardLink to, Backoff delays, const FollowPosition& from)
+        : link(std::move(to)), backoff(std::move(delays)), position(from) {}
 
-    const std::shared_ptr<grpc::Channel> channel;
+    ShardLink link;
     Backoff backoff;
     FollowPosition position;
     std::unique_ptr<FollowCall> call;
@@ -64,39 +64,57 @@ class FollowClient::Impl final {
     proto::FollowReply reply;
   };
 
+  void AddLanes() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void OnShardsChanged() ABSL_LOCKS_EXCLUDED(mu_);
   // Makes the calls that are due; returns when to look again.
   absl::Time StartCalls(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void StartCall(size_t shard) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void StartAgain(Lane& lane) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void ReadOn(Lane& lane) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Cancel(Lane& lane) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Count(Lane& lane, const proto::FollowReply& reply) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void OnReply(size_t shard, proto::FollowReply* reply) ABSL_LOCKS_EXCLUDED(mu_);
   void OnDone(size_t shard, const grpc::Status& status) ABSL_LOCKS_EXCLUDED(mu_);
 
   const FollowClientOptions options_;
+  int listener_ = 0;  // of the directory
 
   mutable absl::Mutex mu_;
   std::deque<Lane> lanes_ ABSL_GUARDED_BY(mu_);
   std::deque<Queued> replies_ ABSL_GUARDED_BY(mu_);  // with rows
-  bool call_ended_ ABSL_GUARDED_BY(mu_) = false;     // since Next looked
+  bool call_due_ ABSL_GUARDED_BY(mu_) = false;       // perhaps: one ended, or a shard is elsewhere
   absl::Status permanent_ ABSL_GUARDED_BY(mu_);
   bool stopped_ ABSL_GUARDED_BY(mu_) = false;
   FollowStats stats_ ABSL_GUARDED_BY(mu_);
 };
 
-FollowClient::Impl::Impl(FollowClientOptions options,
-                         std::vector<std::shared_ptr<grpc::Channel>> channels)
-    : options_(std::move(options)) {
-  const FollowPosition beginning(options_.capacity_rows, options_.stride_bytes);
+FollowClient::Impl::Impl(FollowClientOptions options) : options_(std::move(options)) {
+  listener_ = options_.directory->AddListener([this] { OnShardsChanged(); });
   absl::MutexLock lock(&mu_);
-  for (const auto& channel : channels) {
+  AddLanes();
+}
+
+void FollowClient::Impl::AddLanes() {
+  const FollowPosition beginning(options_.capacity_rows, options_.stride_bytes);
+  while (lanes_.size() < options_.directory->size()) {
     lanes_.emplace_back(
-        channel, Backoff(options_.reconnect_min, options_.reconnect_max, std::random_device{}()),
-        beginning);
+        ShardLink(options_.directory, lanes_.size()),
+        Backoff(options_.reconnect_min, options_.reconnect_max, std::random_device{}()), beginning);
   }
 }
 
+void FollowClient::Impl::OnShardsChanged() {
+  absl::MutexLock lock(&mu_);
+  AddLanes();
+  for (Lane& lane : lanes_) {
+    if (lane.call != nullptr && lane.link.IsStale()) Cancel(lane);
+    if (!lane.up) lane.next_attempt = absl::InfinitePast();
+  }
+  call_due_ = true;
+}
+
 FollowClient::Impl::~Impl() {
+  options_.directory->RemoveListener(listener_);
   Stop();
   const auto idle = [this] {
     mu_.AssertReaderHeld();
@@ -111,10 +129,13 @@ void FollowClient::Impl::Stop() {
   absl::MutexLock lock(&mu_);
   stopped_ = true;
   for (Lane& lane : lanes_) {
-    if (lane.call == nullptr) continue;
-    lane.call->Cancel();
-    if (lane.paused) ReadOn(lane);
+    if (lane.call != nullptr) Cancel(lane);
   }
+}
+
+void FollowClient::Impl::Cancel(Lane& lane) {
+  lane.call->Cancel();
+  if (lane.paused) ReadOn(lane);
 }
 
 void FollowClient::Impl::ReadOn(Lane& lane) {
@@ -147,9 +168,11 @@ void FollowClient::Impl::StartCall(size_t shard) {
   lane.from_the_beginning = lane.position.at_the_beginning();
   lane.fault = absl::OkStatus();
   lane.missed_in_call = 0;
+  lane.link.Renew();
   lane.call = FollowCall::Start(
       [&lane](grpc::ClientContext* context, const proto::FollowRequest* first, FollowCall* call) {
-        proto::Replay::NewStub(lane.channel)->async()->Follow(context, first, call);
+        lane.link.Address(context);
+        proto::Replay::NewStub(lane.link.channel())->async()->Follow(context, first, call);
       },
       std::move(request),
       {.reply = [this, shard](proto::FollowReply* reply) { OnReply(shard, reply); },
@@ -208,8 +231,8 @@ void FollowClient::Impl::OnDone(size_t shard, const grpc::Status& status) {
   absl::MutexLock lock(&mu_);
   Lane& lane = lanes_[shard];
   lane.call.reset();
-  call_ended_ = true;
-  const absl::Status end = FromGrpc(status, "following", options_.shards[shard]);
+  call_due_ = true;
+  const absl::Status end = FromGrpc(status, "following", options_.directory->Name(shard));
   const bool is_refused = !lane.up && absl::IsFailedPrecondition(end);
   lane.up = false;
   lane.tried = true;
@@ -220,6 +243,7 @@ void FollowClient::Impl::OnDone(size_t shard, const grpc::Status& status) {
   } else if (IsPermanent(end) && permanent_.ok()) {
     permanent_ = end;
   }
+  lane.link.NoteEnd(end);
   lane.next_attempt = absl::Now() + lane.backoff.Next();
 }
 
@@ -227,7 +251,7 @@ absl::StatusOr<proto::FollowReply> FollowClient::Impl::Next(absl::Time deadline)
   absl::MutexLock lock(&mu_);
   while (true) {
     const absl::Time now = absl::Now();
-    call_ended_ = false;
+    call_due_ = false;
     const absl::Time next = StartCalls(now);
     if (!replies_.empty() && !stopped_) break;
     if (stopped_) return absl::CancelledError("follow client is stopped");
@@ -235,7 +259,7 @@ absl::StatusOr<proto::FollowReply> FollowClient::Impl::Next(absl::Time deadline)
     if (now >= deadline) return absl::DeadlineExceededError("no rows have come");
     const auto ready = [this] {
       mu_.AssertReaderHeld();
-      return !replies_.empty() || call_ended_ || stopped_ || !permanent_.ok();
+      return !replies_.empty() || call_due_ || stopped_ || !permanent_.ok();
     };
     mu_.AwaitWithDeadline(absl::Condition(&ready), std::min(deadline, next));
   }
@@ -268,10 +292,11 @@ absl::StatusOr<std::unique_ptr<FollowClient>> FollowClient::Create(FollowClientO
         "capacity_rows is ", options.capacity_rows, ", stride_bytes ", options.stride_bytes,
         ", max_replies ", options.max_replies, "; all must be at least 1"));
   }
-  auto channels = MakeChannels(options.shards, *options.credentials);
-  if (!channels.ok()) return channels.status();
+  auto directory = ShardDirectory::OrFixed(options.directory, options.shards, options.credentials);
+  if (!directory.ok()) return directory.status();
+  options.directory = *std::move(directory);
   return std::unique_ptr<FollowClient>(
-      new FollowClient(std::make_unique<Impl>(std::move(options), *std::move(channels))));
+      new FollowClient(std::make_unique<Impl>(std::move(options))));
 }
 
 absl::StatusOr<proto::FollowReply> FollowClient::Next(absl::Time deadline) {

@@ -9,12 +9,14 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "common/credentials.h"
+#include "common/shard_directory.h"
 #include "proto/replay.pb.h"
 
 namespace troupe {
 
 struct FollowClientOptions {
-  std::vector<std::string> shards;  // host:port
+  std::vector<std::string> shards;  // host:port; each is one, unless there is a directory
+  std::shared_ptr<ShardDirectory> directory = {};
   std::shared_ptr<const Credentials> credentials = Credentials::Plaintext();
   std::string run;
   std::string table;

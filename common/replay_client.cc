@@ -33,23 +33,18 @@ absl::Status CheckOptions(const ReplayClientOptions& options) {
 
 }  // namespace
 
-ReplayClient::Impl::Impl(ReplayClientOptions options,
-                         std::vector<std::shared_ptr<grpc::Channel>> channels)
-    : options_(std::move(options)),
-      limiter_(options_.rate_limit),
-      channels_(std::move(channels)),
-      random_(options_.seed) {
+ReplayClient::Impl::Impl(ReplayClientOptions options)
+    : options_(std::move(options)), limiter_(options_.rate_limit), random_(options_.seed) {
+  listener_ = options_.directory->AddListener([this] { OnShardsChanged(); });
   {
     absl::MutexLock lock(&mu_);
-    for (const auto& channel : channels_) {
-      lanes_.emplace_back(
-          channel, Backoff(options_.reconnect_min, options_.reconnect_max, std::random_device{}()));
-    }
+    AddLanes();
   }
   timers_ = std::thread([this] { RunTimers(); });
 }
 
 ReplayClient::Impl::~Impl() {
+  options_.directory->RemoveListener(listener_);
   Stop();
   timers_.join();
   const auto idle = [this] {
@@ -69,34 +64,67 @@ void ReplayClient::Impl::Stop() {
   for (Lane& lane : lanes_) EndSession(lane);
 }
 
+// Shards.
+
+void ReplayClient::Impl::AddLanes() {
+  while (lanes_.size() < options_.directory->size()) {
+    Lane& lane = lanes_.emplace_back(
+        ShardLink(options_.directory, lanes_.size()),
+        Backoff(options_.reconnect_min, options_.reconnect_max, std::random_device{}()));
+    // One that came later holds up nothing.
+    lane.tried = pool_ != nullptr;
+  }
+}
+
+void ReplayClient::Impl::OnShardsChanged() {
+  absl::MutexLock lock(&mu_);
+  AddLanes();
+  for (Lane& lane : lanes_) {
+    if (lane.link.IsStale()) EndSession(lane);
+    if (!lane.up || lane.ending) lane.next_attempt = absl::InfinitePast();
+  }
+  timer_.Signal();
+}
+
+// For calls beside the sessions.
+std::vector<ShardLink> ReplayClient::Impl::Links() {
+  absl::MutexLock lock(&mu_);
+  std::vector<ShardLink> links;
+  for (Lane& lane : lanes_) {
+    if (lane.windows.call == nullptr && lane.polls.call == nullptr) lane.link.Renew();
+    links.push_back(lane.link);
+  }
+  return links;
+}
+
 // The table.
 
-// Notes what shard `shard` says of the table in `table`, if it knows the layout.
-absl::Status ReplayClient::Impl::CheckTable(const proto::TableDescription& found, size_t shard,
+// Notes what `shard` says of the table in `table`, if it knows the layout.
+absl::Status ReplayClient::Impl::CheckTable(const proto::TableDescription& found,
+                                            const std::string& shard,
                                             proto::TableDescription* table) const {
   if (!found.has_layout()) return absl::OkStatus();
   const absl::StatusOr<Layout> layout = Layout::FromProto(found.layout());
   if (!layout.ok()) return layout.status();
   if (found.window_length() < 1 || found.window_length() > kMaxWindowRows) {
-    return absl::InternalError(absl::StrCat("shard ", options_.shards[shard], " has windows of ",
-                                            found.window_length(), " rows"));
+    return absl::InternalError(
+        absl::StrCat("shard ", shard, " has windows of ", found.window_length(), " rows"));
   }
   if (layout->stride_bytes() > kMaxBatchBytes / (options_.batch_size * found.window_length())) {
     return absl::FailedPreconditionError(
-        absl::StrCat("shard ", options_.shards[shard], " has windows of ", found.window_length(),
-                     " rows of ", layout->stride_bytes(), " bytes: a batch of ",
-                     options_.batch_size, " of them is larger than ", kMaxBatchBytes, " bytes"));
+        absl::StrCat("shard ", shard, " has windows of ", found.window_length(), " rows of ",
+                     layout->stride_bytes(), " bytes: a batch of ", options_.batch_size,
+                     " of them is larger than ", kMaxBatchBytes, " bytes"));
   }
   if (table->has_layout()) {
     const absl::StatusOr<Layout> other = Layout::FromProto(table->layout());
     if (!other.ok()) return other.status();
     if (absl::Status status = other->CheckSame(*layout); !status.ok()) {
-      return absl::Status(status.code(),
-                          absl::StrCat("shard ", options_.shards[shard], ": ", status.message()));
+      return absl::Status(status.code(), absl::StrCat("shard ", shard, ": ", status.message()));
     }
     if (found.window_length() != table->window_length()) {
       return absl::FailedPreconditionError(
-          absl::StrCat("shard ", options_.shards[shard], " cuts windows of ", found.window_length(),
+          absl::StrCat("shard ", shard, " cuts windows of ", found.window_length(),
                        " rows, another one of ", table->window_length()));
     }
   }
@@ -109,13 +137,16 @@ absl::Status ReplayClient::Impl::Describe(absl::Time deadline, proto::TableDescr
                                           TableInfo* info, std::string* answers) {
   proto::DescribeRequest request;
   request.set_run(options_.run);
-  for (size_t shard = 0; shard < options_.shards.size(); ++shard) {
+  for (const ShardLink& link : Links()) {
+    const std::string shard = link.Name();
     grpc::ClientContext context;
+    link.Address(&context);
     context.set_deadline(absl::ToChronoTime(std::min(deadline, absl::Now() + kDescribeTimeout)));
     proto::DescribeReply reply;
-    const auto stub = proto::Replay::NewStub(channels_[shard]);
+    const auto stub = proto::Replay::NewStub(link.channel());
     const absl::Status status =
-        FromGrpc(stub->Describe(&context, request, &reply), "describing", options_.shards[shard]);
+        FromGrpc(stub->Describe(&context, request, &reply), "describing", shard);
+    link.NoteEnd(status);
     if (IsPermanent(status)) return status;
     if (!status.ok()) {
       absl::StrAppend(answers, "; ", status.message());
@@ -128,11 +159,11 @@ absl::Status ReplayClient::Impl::Describe(absl::Time deadline, proto::TableDescr
         [this](const proto::TableDescription& each) { return each.name() == options_.table; });
     if (found == reply.tables().end()) {
       return absl::NotFoundError(
-          absl::StrCat("shard ", options_.shards[shard], " has no table '", options_.table, "'"));
+          absl::StrCat("shard ", shard, " has no table '", options_.table, "'"));
     }
     if (absl::Status bad = CheckTable(*found, shard, table); !bad.ok()) return bad;
     if (!found->has_layout()) {
-      absl::StrAppend(answers, "; ", options_.shards[shard], " waits for a first actor");
+      absl::StrAppend(answers, "; ", shard, " waits for a first actor");
     }
   }
   return absl::OkStatus();
@@ -312,24 +343,25 @@ std::string ReplayClient::Impl::WaitsFor() const {
   }
   for (size_t i = 0; i < lanes_.size(); ++i) {
     const Lane& lane = lanes_[i];
-    absl::StrAppend(&text, "; ", options_.shards[i], lane.up ? " up" : " gone", ", asked for ",
-                    lane.num_asked);
+    absl::StrAppend(&text, "; ", options_.directory->Name(i), lane.up ? " up" : " gone",
+                    ", asked for ", lane.num_asked);
     if (!lane.up && !lane.last_break.ok()) absl::StrAppend(&text, ", ", lane.last_break.message());
   }
   return text;
 }
 
-int64_t ReplayClient::Impl::RequestUnrolls(uint64_t version) const {
+int64_t ReplayClient::Impl::RequestUnrolls(uint64_t version) {
   proto::RequestUnrollsRequest request;
   request.set_run(options_.run);
   request.set_table(options_.table);
   request.set_policy_version(version);
   int64_t writers = 0;
-  for (const auto& channel : channels_) {
+  for (const ShardLink& link : Links()) {
     grpc::ClientContext context;
+    link.Address(&context);
     context.set_deadline(absl::ToChronoTime(absl::Now() + kRequestUnrollsTimeout));
     proto::RequestUnrollsReply reply;
-    const auto stub = proto::Replay::NewStub(channel);
+    const auto stub = proto::Replay::NewStub(link.channel());
     if (stub->RequestUnrolls(&context, request, &reply).ok()) writers += reply.writers();
   }
   return writers;
@@ -355,10 +387,11 @@ ReplayClient::~ReplayClient() = default;
 
 absl::StatusOr<std::unique_ptr<ReplayClient>> ReplayClient::Create(ReplayClientOptions options) {
   if (absl::Status status = CheckOptions(options); !status.ok()) return status;
-  auto channels = MakeChannels(options.shards, *options.credentials);
-  if (!channels.ok()) return channels.status();
+  auto directory = ShardDirectory::OrFixed(options.directory, options.shards, options.credentials);
+  if (!directory.ok()) return directory.status();
+  options.directory = *std::move(directory);
   return std::unique_ptr<ReplayClient>(
-      new ReplayClient(std::make_unique<Impl>(std::move(options), *std::move(channels))));
+      new ReplayClient(std::make_unique<Impl>(std::move(options))));
 }
 
 absl::StatusOr<TableInfo> ReplayClient::WaitForTable(absl::Time deadline) {

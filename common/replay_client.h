@@ -13,12 +13,14 @@
 #include "common/credentials.h"
 #include "common/layout.h"
 #include "common/rate_limit.h"
+#include "common/shard_directory.h"
 #include "common/window_batch.h"
 
 namespace troupe {
 
 struct ReplayClientOptions {
-  std::vector<std::string> shards;  // host:port, in the order of the config
+  std::vector<std::string> shards;  // host:port; each is one, unless there is a directory
+  std::shared_ptr<ShardDirectory> directory = {};
   std::shared_ptr<const Credentials> credentials = Credentials::Plaintext();
   std::string run;
   std::string table;

@@ -21,6 +21,7 @@ void ReplayClient::Impl::StartSession(size_t shard) {
   lane.greeted = false;
   lane.ending = false;
   lane.poll_open = false;
+  lane.link.Renew();
   // The first answer, to a question that is not held back, says that the shard is up.
   lane.asked.push_back(Piece{});
   StartCall(shard, lane.windows);
@@ -37,7 +38,8 @@ void ReplayClient::Impl::StartCall(size_t shard, Wire& wire) {
   wire.writing = true;
   wire.call = SampleCall::Start(
       [&lane](grpc::ClientContext* context, SampleCall* call) {
-        proto::Replay::NewStub(lane.channel)->async()->Sample(context, call);
+        lane.link.Address(context);
+        proto::Replay::NewStub(lane.link.channel())->async()->Sample(context, call);
       },
       std::move(first),
       {.reply =
@@ -70,6 +72,7 @@ void ReplayClient::Impl::FillTotals(size_t shard, proto::SampleRequest& request)
   request.set_others_inserted(inserted);
   request.set_others_preloaded(preloaded);
   request.set_others_sampled(sampled);
+  request.set_num_shards(lanes_.size());
   // Not before it has said whether it is the shard that it was.
   if (lanes_[shard].up) request.set_sampled_at_least(lanes_[shard].drawn);
 }
@@ -254,11 +257,12 @@ void ReplayClient::Impl::OnDone(size_t shard, bool polls, const grpc::Status& st
   absl::MutexLock lock(&mu_);
   Lane& lane = lanes_[shard];
   (polls ? lane.polls : lane.windows).call.reset();
-  const absl::Status end = FromGrpc(status, "sampling from", options_.shards[shard]);
+  const absl::Status end = FromGrpc(status, "sampling from", options_.directory->Name(shard));
   // The call that broke first tells more than the one that was cancelled for it.
   if (end.code() != absl::StatusCode::kCancelled) lane.last_break = end;
   if (!lane.fault.ok()) lane.last_break = lane.fault;
   if (IsPermanent(end) && permanent_.ok()) permanent_ = end;
+  lane.link.NoteEnd(end);
   if (lane.windows.call == nullptr && lane.polls.call == nullptr) {
     ++stats_.reconnects;
     lane.tried = true;

@@ -14,7 +14,7 @@
 #include "common/bidi_call.h"
 #include "common/channel.h"
 #include "common/replay_client.h"
-#include "grpcpp/channel.h"
+#include "common/shard_link.h"
 #include "proto/replay.pb.h"
 
 namespace troupe {
@@ -25,7 +25,7 @@ namespace troupe {
 // hold back without holding back windows.  They live and die together.
 class ReplayClient::Impl final {
  public:
-  Impl(ReplayClientOptions options, std::vector<std::shared_ptr<grpc::Channel>> channels);
+  explicit Impl(ReplayClientOptions options);
   ~Impl();
 
   // replay_client.cc: batches
@@ -35,7 +35,7 @@ class ReplayClient::Impl final {
   absl::Status UpdatePriorities(absl::Span<const int32_t> shards,
                                 absl::Span<const uint64_t> row_ids,
                                 absl::Span<const float> priorities) ABSL_LOCKS_EXCLUDED(mu_);
-  int64_t RequestUnrolls(uint64_t version) const ABSL_LOCKS_EXCLUDED(mu_);
+  int64_t RequestUnrolls(uint64_t version) ABSL_LOCKS_EXCLUDED(mu_);
   ReplayCounts counts() const ABSL_LOCKS_EXCLUDED(mu_);
   ReplayClientStats stats() const ABSL_LOCKS_EXCLUDED(mu_);
   void Stop() ABSL_LOCKS_EXCLUDED(mu_);
@@ -67,10 +67,9 @@ class ReplayClient::Impl final {
   };
 
   struct Lane {
-    Lane(std::shared_ptr<grpc::Channel> to, Backoff delays)
-        : channel(std::move(to)), backoff(std::move(delays)) {}
+    Lane(ShardLink to, Backoff delays) : link(std::move(to)), backoff(std::move(delays)) {}
 
-    const std::shared_ptr<grpc::Channel> channel;
+    ShardLink link;
     Backoff backoff;
     Wire windows;
     Wire polls;
@@ -97,9 +96,12 @@ class ReplayClient::Impl final {
   };
 
   // replay_client.cc: batches
+  void AddLanes() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void OnShardsChanged() ABSL_LOCKS_EXCLUDED(mu_);
+  std::vector<ShardLink> Links() ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status Describe(absl::Time deadline, proto::TableDescription* table, TableInfo* info,
                         std::string* answers);
-  absl::Status CheckTable(const proto::TableDescription& found, size_t shard,
+  absl::Status CheckTable(const proto::TableDescription& found, const std::string& shard,
                           proto::TableDescription* table) const;
   void Advance() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool AllTried() const ABSL_SHARED_LOCKS_REQUIRED(mu_);
@@ -145,7 +147,6 @@ class ReplayClient::Impl final {
 
   const ReplayClientOptions options_;
   const RateLimiter limiter_;
-  const std::vector<std::shared_ptr<grpc::Channel>> channels_;
   int64_t window_bytes_ = 0;  // constant once sessions have begun
 
   mutable absl::Mutex mu_;
@@ -163,6 +164,7 @@ class ReplayClient::Impl final {
   bool stopped_ ABSL_GUARDED_BY(mu_) = false;
   ReplayClientStats stats_ ABSL_GUARDED_BY(mu_);
 
+  int listener_ = 0;    // of the directory
   std::thread timers_;  // last, so that it sees the rest constructed
 };
 

@@ -39,9 +39,9 @@ absl::Status CheckPriorities(absl::Span<const int32_t> shards, absl::Span<const 
 absl::Status ReplayClient::Impl::UpdatePriorities(absl::Span<const int32_t> shards,
                                                   absl::Span<const uint64_t> row_ids,
                                                   absl::Span<const float> priorities) {
-  absl::Status status = CheckPriorities(shards, row_ids, priorities, options_.shards.size());
-  if (!status.ok()) return status;
   absl::MutexLock lock(&mu_);
+  absl::Status status = CheckPriorities(shards, row_ids, priorities, lanes_.size());
+  if (!status.ok()) return status;
   for (size_t i = 0; i < shards.size(); ++i) {
     Lane& lane = lanes_[shards[i]];
     if (!lane.up || lane.priorities.row_ids_size() >= kMaxWaiting) {

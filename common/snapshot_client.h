@@ -13,14 +13,16 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "common/credentials.h"
+#include "common/shard_directory.h"
+#include "common/shard_link.h"
 #include "common/snapshot.h"
-#include "grpcpp/channel.h"
 #include "grpcpp/client_context.h"
 
 namespace troupe {
 
 struct SnapshotClientOptions {
-  std::vector<std::string> shards;  // host:port, in the order of the config
+  std::vector<std::string> shards;  // host:port; each is one, unless there is a directory
+  std::shared_ptr<ShardDirectory> directory = {};
   std::shared_ptr<const Credentials> credentials = Credentials::Plaintext();
   std::string run;
   int64_t max_snapshot_bytes = int64_t{1} << 30;
@@ -40,7 +42,7 @@ class SnapshotSubscriber final {
     int64_t reconnects = 0;  // subscriptions that broke or failed
   };
 
-  // `preferred_shard`: index into `options.shards`, taken modulo their number.
+  // `preferred_shard`: as ShardDirectory::Choose.
   // INVALID_ARGUMENT without shards; FAILED_PRECONDITION as MakeChannel.
   static absl::StatusOr<std::unique_ptr<SnapshotSubscriber>> Create(SnapshotClientOptions options,
                                                                     int preferred_shard);
@@ -62,23 +64,24 @@ class SnapshotSubscriber final {
   void Stop() ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
-  SnapshotSubscriber(SnapshotClientOptions options, int preferred_shard,
-                     std::vector<std::shared_ptr<grpc::Channel>> channels);
+  SnapshotSubscriber(SnapshotClientOptions options, int preferred_shard);
 
   void Run();
+  void OnShardsChanged() ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status SubscribeTo(size_t shard);
   absl::Status Accept(std::shared_ptr<Snapshot> snapshot) ABSL_LOCKS_EXCLUDED(mu_);
   bool PauseUntil(absl::Time time) ABSL_LOCKS_EXCLUDED(mu_);
 
   const SnapshotClientOptions options_;
-  const size_t preferred_shard_;
-  const std::vector<std::shared_ptr<grpc::Channel>> channels_;
+  const uint64_t preferred_shard_;
+  int listener_ = 0;  // of the directory
 
   mutable absl::Mutex mu_;
   SnapshotPtr newest_ ABSL_GUARDED_BY(mu_);
   absl::Status permanent_ ABSL_GUARDED_BY(mu_);
   absl::Status last_break_ ABSL_GUARDED_BY(mu_);
-  grpc::ClientContext* call_ ABSL_GUARDED_BY(mu_) = nullptr;  // lives on the thread's stack
+  grpc::ClientContext* call_ ABSL_GUARDED_BY(mu_) = nullptr;  // lives on the thread's stack, ...
+  const ShardLink* link_ ABSL_GUARDED_BY(mu_) = nullptr;      // ... as does where it goes
   bool stopped_ ABSL_GUARDED_BY(mu_) = false;
   Stats stats_ ABSL_GUARDED_BY(mu_);
 
@@ -114,20 +117,22 @@ class SnapshotPublisher final {
     uint64_t version = 0;                 // acknowledged by the shard since it last came back
     absl::Status last;                    // of the last attempt
     bool tried = false;                   // since the newest snapshot was published
-    grpc::ClientContext* call = nullptr;  // lives on the stack of the shard's thread
+    grpc::ClientContext* call = nullptr;  // lives on the stack of the shard's thread, as does ...
+    const ShardLink* link = nullptr;      // ... where it goes
   };
 
-  SnapshotPublisher(SnapshotClientOptions options,
-                    std::vector<std::shared_ptr<grpc::Channel>> channels);
+  explicit SnapshotPublisher(SnapshotClientOptions options);
 
+  void OnShardsChanged() ABSL_LOCKS_EXCLUDED(mu_);
   void Run(size_t index);
-  SnapshotPtr AwaitWork(size_t index) ABSL_LOCKS_EXCLUDED(mu_);
-  absl::Status Send(size_t index, const Snapshot& snapshot) ABSL_LOCKS_EXCLUDED(mu_);
+  SnapshotPtr AwaitWork(size_t index, const ShardLink& link) ABSL_LOCKS_EXCLUDED(mu_);
+  absl::Status Send(size_t index, const ShardLink& link, const Snapshot& snapshot)
+      ABSL_LOCKS_EXCLUDED(mu_);
   void Record(size_t index, uint64_t version, const absl::Status& status) ABSL_LOCKS_EXCLUDED(mu_);
   bool Settled(uint64_t version) const ABSL_SHARED_LOCKS_REQUIRED(mu_);
 
   const SnapshotClientOptions options_;
-  const std::vector<std::shared_ptr<grpc::Channel>> channels_;
+  int listener_ = 0;  // of the directory
 
   mutable absl::Mutex mu_;
   SnapshotPtr newest_ ABSL_GUARDED_BY(mu_);
@@ -135,7 +140,7 @@ class SnapshotPublisher final {
   absl::Status permanent_ ABSL_GUARDED_BY(mu_);
   bool stopped_ ABSL_GUARDED_BY(mu_) = false;
 
-  std::vector<std::thread> threads_;
+  std::vector<std::thread> threads_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace troupe

@@ -40,21 +40,38 @@ void WriteChunks(const Snapshot& snapshot, grpc::ClientWriter<proto::SnapshotChu
 
 absl::StatusOr<std::unique_ptr<SnapshotPublisher>> SnapshotPublisher::Create(
     SnapshotClientOptions options) {
-  auto channels = MakeChannels(options.shards, *options.credentials);
-  if (!channels.ok()) return channels.status();
-  return std::unique_ptr<SnapshotPublisher>(
-      new SnapshotPublisher(std::move(options), *std::move(channels)));
+  auto directory = ShardDirectory::OrFixed(options.directory, options.shards, options.credentials);
+  if (!directory.ok()) return directory.status();
+  options.directory = *std::move(directory);
+  return std::unique_ptr<SnapshotPublisher>(new SnapshotPublisher(std::move(options)));
 }
 
-SnapshotPublisher::SnapshotPublisher(SnapshotClientOptions options,
-                                     std::vector<std::shared_ptr<grpc::Channel>> channels)
-    : options_(std::move(options)), channels_(std::move(channels)), shards_(channels_.size()) {
-  for (size_t i = 0; i < channels_.size(); ++i) threads_.emplace_back([this, i] { Run(i); });
+SnapshotPublisher::SnapshotPublisher(SnapshotClientOptions options) : options_(std::move(options)) {
+  listener_ = options_.directory->AddListener([this] { OnShardsChanged(); });
+  OnShardsChanged();
 }
 
 SnapshotPublisher::~SnapshotPublisher() {
+  options_.directory->RemoveListener(listener_);
   Stop();
-  for (std::thread& thread : threads_) thread.join();
+  std::vector<std::thread> threads;
+  {
+    absl::MutexLock lock(&mu_);
+    threads.swap(threads_);
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+void SnapshotPublisher::OnShardsChanged() {
+  absl::MutexLock lock(&mu_);
+  for (const Shard& shard : shards_) {
+    if (shard.call != nullptr && shard.link->IsStale()) shard.call->TryCancel();
+  }
+  while (shards_.size() < options_.directory->size()) {
+    const size_t index = shards_.size();
+    shards_.emplace_back();
+    threads_.emplace_back([this, index] { Run(index); });
+  }
 }
 
 absl::Status SnapshotPublisher::Publish(SnapshotPtr snapshot) {
@@ -96,7 +113,7 @@ absl::Status SnapshotPublisher::WaitPublished(uint64_t version, absl::Time deadl
   std::string missing;
   for (size_t i = 0; i < shards_.size(); ++i) {
     if (shards_[i].version >= version) continue;
-    absl::StrAppend(&missing, "; ", options_.shards[i], " holds ", shards_[i].version, " ",
+    absl::StrAppend(&missing, "; ", options_.directory->Name(i), " holds ", shards_[i].version, " ",
                     shards_[i].last.message());
   }
   return absl::DeadlineExceededError(
@@ -124,9 +141,12 @@ void SnapshotPublisher::Stop() {
 }
 
 void SnapshotPublisher::Run(size_t index) {
+  ShardLink link(options_.directory, index);
   Backoff backoff(options_.reconnect_min, options_.reconnect_max, std::random_device{}());
-  while (const SnapshotPtr snapshot = AwaitWork(index)) {
-    const absl::Status status = Send(index, *snapshot);
+  while (const SnapshotPtr snapshot = AwaitWork(index, link)) {
+    link.Renew();
+    const absl::Status status = Send(index, link, *snapshot);
+    link.NoteEnd(status);
     Record(index, snapshot->version, status);
     if (status.ok()) {
       backoff.Reset();
@@ -139,7 +159,7 @@ void SnapshotPublisher::Run(size_t index) {
 }
 
 // The newest snapshot once the shard may lack it; nullptr to end.
-SnapshotPtr SnapshotPublisher::AwaitWork(size_t index) {
+SnapshotPtr SnapshotPublisher::AwaitWork(size_t index, const ShardLink& link) {
   absl::MutexLock lock(&mu_);
   const auto work = [this, index] {
     mu_.AssertReaderHeld();
@@ -149,29 +169,31 @@ SnapshotPtr SnapshotPublisher::AwaitWork(size_t index) {
   while (!mu_.AwaitWithTimeout(absl::Condition(&work), kWatchInterval)) {
     // A shard that was away may have come back without its data.
     if (newest_ != nullptr &&
-        channels_[index]->GetState(/*try_to_connect=*/true) != GRPC_CHANNEL_READY) {
+        link.channel()->GetState(/*try_to_connect=*/true) != GRPC_CHANNEL_READY) {
       shards_[index].version = 0;
     }
   }
   return stopped_ || !permanent_.ok() ? nullptr : newest_;
 }
 
-absl::Status SnapshotPublisher::Send(size_t index, const Snapshot& snapshot) {
+absl::Status SnapshotPublisher::Send(size_t index, const ShardLink& link,
+                                     const Snapshot& snapshot) {
   grpc::ClientContext context;
+  link.Address(&context);
   {
     absl::MutexLock lock(&mu_);
     if (stopped_) return absl::CancelledError("stopped");
     shards_[index].call = &context;
+    shards_[index].link = &link;
   }
   proto::PublishReply reply;
-  const auto stub = proto::Weights::NewStub(channels_[index]);
+  const auto stub = proto::Weights::NewStub(link.channel());
   const auto writer = stub->Publish(&context, &reply);
   WriteChunks(snapshot, *writer);
   const grpc::Status end = writer->Finish();
   absl::MutexLock lock(&mu_);
   shards_[index].call = nullptr;
-  return FromGrpc(end, absl::StrCat("publishing version ", snapshot.version, " to"),
-                  options_.shards[index]);
+  return FromGrpc(end, absl::StrCat("publishing version ", snapshot.version, " to"), link.Name());
 }
 
 void SnapshotPublisher::Record(size_t index, uint64_t version, const absl::Status& status) {

@@ -1,8 +1,8 @@
+#include <limits>
 #include <random>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "common/channel.h"
 #include "common/snapshot_assembler.h"
 #include "common/snapshot_client.h"
@@ -12,20 +12,21 @@ namespace troupe {
 
 absl::StatusOr<std::unique_ptr<SnapshotSubscriber>> SnapshotSubscriber::Create(
     SnapshotClientOptions options, int preferred_shard) {
-  auto channels = MakeChannels(options.shards, *options.credentials);
-  if (!channels.ok()) return channels.status();
+  auto directory = ShardDirectory::OrFixed(options.directory, options.shards, options.credentials);
+  if (!directory.ok()) return directory.status();
+  options.directory = *std::move(directory);
   return std::unique_ptr<SnapshotSubscriber>(
-      new SnapshotSubscriber(std::move(options), preferred_shard, *std::move(channels)));
+      new SnapshotSubscriber(std::move(options), preferred_shard));
 }
 
-SnapshotSubscriber::SnapshotSubscriber(SnapshotClientOptions options, int preferred_shard,
-                                       std::vector<std::shared_ptr<grpc::Channel>> channels)
-    : options_(std::move(options)),
-      preferred_shard_(static_cast<size_t>(preferred_shard) % channels.size()),
-      channels_(std::move(channels)),
-      thread_([this] { Run(); }) {}
+SnapshotSubscriber::SnapshotSubscriber(SnapshotClientOptions options, int preferred_shard)
+    : options_(std::move(options)), preferred_shard_(static_cast<uint64_t>(preferred_shard)) {
+  listener_ = options_.directory->AddListener([this] { OnShardsChanged(); });
+  thread_ = std::thread([this] { Run(); });
+}
 
 SnapshotSubscriber::~SnapshotSubscriber() {
+  options_.directory->RemoveListener(listener_);
   Stop();
   thread_.join();
 }
@@ -52,7 +53,7 @@ absl::StatusOr<SnapshotPtr> SnapshotSubscriber::WaitNewer(uint64_t version, absl
   return in_time ? absl::InternalError("woken without a reason")
                  : absl::DeadlineExceededError(
                        absl::StrCat("no snapshot newer than version ", version, " from ",
-                                    absl::StrJoin(options_.shards, ", "),
+                                    options_.directory->Names(),
                                     last_break_.ok() ? "" : "; last: ", last_break_.message()));
 }
 
@@ -75,7 +76,8 @@ void SnapshotSubscriber::Stop() {
 void SnapshotSubscriber::Run() {
   Backoff backoff(options_.reconnect_min, options_.reconnect_max, std::random_device{}());
   for (size_t attempt = 0;; ++attempt) {
-    const size_t shard = (preferred_shard_ + attempt) % channels_.size();
+    const ShardDirectory& directory = *options_.directory;
+    const size_t shard = (directory.Choose(preferred_shard_) + attempt) % directory.size();
     const int64_t received_before = stats().received;
     const absl::Status status = SubscribeTo(shard);
     absl::Duration pause = absl::ZeroDuration();
@@ -91,7 +93,7 @@ void SnapshotSubscriber::Run() {
       // Back to the preferred shard first, once some shard was of use.
       if (stats_.received > received_before) {
         backoff.Reset();
-        attempt = channels_.size() - 1;
+        attempt = std::numeric_limits<size_t>::max();  // and then 0
       }
     }
     pause = backoff.Next();
@@ -99,8 +101,15 @@ void SnapshotSubscriber::Run() {
   }
 }
 
+void SnapshotSubscriber::OnShardsChanged() {
+  absl::MutexLock lock(&mu_);
+  if (call_ != nullptr && link_->IsStale()) call_->TryCancel();
+}
+
 absl::Status SnapshotSubscriber::SubscribeTo(size_t shard) {
+  const ShardLink link(options_.directory, shard);
   grpc::ClientContext context;
+  link.Address(&context);
   proto::SubscribeRequest request;
   request.set_run(options_.run);
   {
@@ -108,8 +117,9 @@ absl::Status SnapshotSubscriber::SubscribeTo(size_t shard) {
     if (stopped_) return absl::CancelledError("stopped");
     if (newest_ != nullptr) request.set_newer_than(newest_->version);
     call_ = &context;
+    link_ = &link;
   }
-  const auto stub = proto::Weights::NewStub(channels_[shard]);
+  const auto stub = proto::Weights::NewStub(link.channel());
   const auto reader = stub->Subscribe(&context, request);
   SnapshotAssembler assembler(options_.run, options_.max_snapshot_bytes);
   proto::SnapshotChunk chunk;
@@ -123,10 +133,12 @@ absl::Status SnapshotSubscriber::SubscribeTo(size_t shard) {
   const grpc::Status end = reader->Finish();
   absl::MutexLock lock(&mu_);
   call_ = nullptr;
-  if (fault.ok()) return FromGrpc(end, "subscribing to", options_.shards[shard]);
+  const absl::Status status = FromGrpc(end, "subscribing to", link.Name());
+  link.NoteEnd(status);
+  if (fault.ok()) return status;
   ++stats_.rejected;
-  return absl::Status(
-      fault.code(), absl::StrCat("snapshot from ", options_.shards[shard], ": ", fault.message()));
+  return absl::Status(fault.code(),
+                      absl::StrCat("snapshot from ", link.Name(), ": ", fault.message()));
 }
 
 absl::Status SnapshotSubscriber::Accept(std::shared_ptr<Snapshot> snapshot) {

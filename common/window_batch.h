@@ -24,7 +24,7 @@ struct BatchBuffer {
   uint8_t* const data;  // [num_windows * window_bytes], 64-byte aligned
   // One element a window.
   std::vector<uint64_t> row_ids;     // of the window's first row
-  std::vector<int32_t> shards;       // where it came from: index into the configured list
+  std::vector<int32_t> shards;       // where it came from: ShardDirectory's number
   std::vector<float> probabilities;  // with which one draw gives it, over the union of the shards
 };
 

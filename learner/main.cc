@@ -16,6 +16,7 @@
 #include "absl/time/clock.h"
 #include "common/checkpoint.h"
 #include "common/config.h"
+#include "common/find_shards.h"
 #include "common/program.h"
 #include "common/replay_client.h"
 #include "common/snapshot_client.h"
@@ -40,14 +41,15 @@ namespace {
 constexpr absl::Duration kPoll = absl::Milliseconds(500);
 constexpr absl::Duration kBetweenMessages = absl::Seconds(10);
 
-absl::StatusOr<ReplayClientOptions> ReplayOptions(const Program& program) {
+absl::StatusOr<ReplayClientOptions> ReplayOptions(
+    const Program& program, const std::shared_ptr<ShardDirectory>& directory) {
   const proto::Config& config = program.config;
   const proto::Learner& learner = config.learner();
   const absl::StatusOr<proto::Table> table = EffectiveTable(config, learner.table());
   if (!table.ok()) return table.status();
   const proto::RateLimiter& limiter = table->rate_limiter();
   ReplayClientOptions options;
-  options.shards = {config.shards().begin(), config.shards().end()};
+  options.directory = directory;
   options.credentials = program.credentials;
   options.run = config.run();
   options.table = learner.table();
@@ -64,9 +66,10 @@ absl::StatusOr<ReplayClientOptions> ReplayOptions(const Program& program) {
   return options;
 }
 
-SnapshotClientOptions PublisherOptions(const Program& program) {
+SnapshotClientOptions PublisherOptions(const Program& program,
+                                       const std::shared_ptr<ShardDirectory>& directory) {
   const proto::Config& config = program.config;
-  return {.shards = {config.shards().begin(), config.shards().end()},
+  return {.directory = directory,
           .credentials = program.credentials,
           .run = config.run(),
           .max_snapshot_bytes = config.replay_server().max_snapshot_bytes()};
@@ -98,11 +101,12 @@ std::unique_ptr<BatchSource> MakeBatches(const proto::Config& config, const Tabl
 }
 
 // Null if the algorithm gets its batches from the shards.
-absl::StatusOr<std::unique_ptr<Replica>> MakeReplica(const Program& program, const TableInfo& table,
-                                                     Algorithm& algorithm) {
+absl::StatusOr<std::unique_ptr<Replica>> MakeReplica(
+    const Program& program, const std::shared_ptr<ShardDirectory>& directory,
+    const TableInfo& table, Algorithm& algorithm) {
   const proto::Config& config = program.config;
   if (config.learner().sampling() != proto::REPLICA) return nullptr;
-  return Replica::Create(config, program.credentials, table, algorithm);
+  return Replica::Create(config, directory, table, algorithm);
 }
 
 // Null: one learner alone.
@@ -131,16 +135,19 @@ absl::Status Run(Program& program) {
   const proto::Config& config = program.config;
   const absl::StatusOr<std::string> run_dir = RunDir(config.learner());
   if (!run_dir.ok()) return run_dir.status();
-  const absl::StatusOr<ReplayClientOptions> options = ReplayOptions(program);
-  if (!options.ok()) return options.status();
   const auto log = ProgressLog::Create(*run_dir, program.metrics);
   if (!log.ok()) return log.status();
   program.metrics
       .AddGauge("troupe_learner_target_env_steps", "Environment steps at which the run is over.")
       .Set(static_cast<double>(config.total_env_steps()));
+  const auto directory = FindShards(program);
+  if (absl::IsCancelled(directory.status())) return absl::OkStatus();
+  if (!directory.ok()) return directory.status();
+  const absl::StatusOr<ReplayClientOptions> options = ReplayOptions(program, *directory);
+  if (!options.ok()) return options.status();
   const auto replay = ReplayClient::Create(*options);
   if (!replay.ok()) return replay.status();
-  const auto publisher = SnapshotPublisher::Create(PublisherOptions(program));
+  const auto publisher = SnapshotPublisher::Create(PublisherOptions(program, *directory));
   if (!publisher.ok()) return publisher.status();
   const absl::StatusOr<TableInfo> table = AwaitTable(**replay, program.stop);
   if (absl::IsCancelled(table.status())) return absl::OkStatus();
@@ -157,7 +164,7 @@ absl::Status Run(Program& program) {
           ? Resume(checkpoints, config.run(), table->max_epoch, **algorithm)
           : ResumeTogether(checkpoints, config.run(), table->max_epoch, **ranks, **algorithm);
   if (!state.ok()) return state.status();
-  const auto replica = MakeReplica(program, *table, **algorithm);
+  const auto replica = MakeReplica(program, *directory, *table, **algorithm);
   if (!replica.ok()) return replica.status();
   const std::unique_ptr<BatchSource> batches = MakeBatches(config, *table, **replay);
   Trainer trainer(config,

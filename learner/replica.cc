@@ -16,8 +16,8 @@ constexpr int64_t kRowsInBlock = 64;
 
 // What the replica is to hold.  FAILED_PRECONDITION: the shards cut other windows.
 absl::StatusOr<ReplicaBuilder::Options> WindowsOf(const proto::Config& config,
-                                                  const proto::Table& rule,
-                                                  const TableInfo& table) {
+                                                  const proto::Table& rule, const TableInfo& table,
+                                                  size_t num_shards) {
   const int64_t n_step = config.learner().sac().n_step();
   if (table.window_length != n_step + 1 || table.window_stride != rule.window().stride()) {
     return absl::FailedPreconditionError(absl::StrCat(
@@ -30,18 +30,20 @@ absl::StatusOr<ReplicaBuilder::Options> WindowsOf(const proto::Config& config,
       .gamma = config.learner().sac().gamma(),
       .window_stride = table.window_stride,
       .start_at_final_rows = rule.window().start_at_final_rows(),
-      .capacity_rows = static_cast<uint64_t>(blocks * kRowsInBlock * config.shards_size())};
+      .capacity_rows = static_cast<uint64_t>(blocks * kRowsInBlock * num_shards)};
 }
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Replica>> Replica::Create(
-    const proto::Config& config, std::shared_ptr<const Credentials> credentials,
-    const TableInfo& table, Algorithm& algorithm) {
+absl::StatusOr<std::unique_ptr<Replica>> Replica::Create(const proto::Config& config,
+                                                         std::shared_ptr<ShardDirectory> directory,
+                                                         const TableInfo& table,
+                                                         Algorithm& algorithm) {
   const proto::Learner& learner = config.learner();
   const absl::StatusOr<proto::Table> rule = EffectiveTable(config, learner.table());
   if (!rule.ok()) return rule.status();
-  const absl::StatusOr<ReplicaBuilder::Options> options = WindowsOf(config, *rule, table);
+  const absl::StatusOr<ReplicaBuilder::Options> options =
+      WindowsOf(config, *rule, table, directory->size());
   if (!options.ok()) return options.status();
   const absl::StatusOr<ReplicaShape> shape = ReplicaBuilder::ShapeFor(table.layout, *options);
   if (!shape.ok()) return shape.status();
@@ -55,8 +57,7 @@ absl::StatusOr<std::unique_ptr<Replica>> Replica::Create(
   if (!store.ok()) return store.status();
   auto builder = ReplicaBuilder::Create(table.layout, *options, *store);
   if (!builder.ok()) return builder.status();
-  auto follower = FollowClient::Create({.shards = {config.shards().begin(), config.shards().end()},
-                                        .credentials = std::move(credentials),
+  auto follower = FollowClient::Create({.directory = std::move(directory),
                                         .run = config.run(),
                                         .table = learner.table(),
                                         .capacity_rows = rule->capacity_rows(),

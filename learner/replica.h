@@ -7,9 +7,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "common/credentials.h"
 #include "common/follow_client.h"
 #include "common/replay_client.h"
+#include "common/shard_directory.h"
 #include "learner/algorithm.h"
 #include "learner/replica_builder.h"
 #include "proto/config.pb.h"
@@ -25,9 +25,10 @@ class Replica final {
   // For `learner.sampling` = REPLICA; `algorithm` outlives it.  RESOURCE_EXHAUSTED: it takes more
   // than `learner.max_replica_bytes`, or there is not so much memory; UNIMPLEMENTED: this algorithm
   // has no replica; FAILED_PRECONDITION: the shards cut other windows than the config says.
-  static absl::StatusOr<std::unique_ptr<Replica>> Create(
-      const proto::Config& config, std::shared_ptr<const Credentials> credentials,
-      const TableInfo& table, Algorithm& algorithm);
+  static absl::StatusOr<std::unique_ptr<Replica>> Create(const proto::Config& config,
+                                                         std::shared_ptr<ShardDirectory> directory,
+                                                         const TableInfo& table,
+                                                         Algorithm& algorithm);
 
   // Takes in what has come, for some milliseconds at most; if nothing has, waits until `deadline`.
   // Errors are FollowClient::Next's, but for DEADLINE_EXCEEDED, and the memory's.

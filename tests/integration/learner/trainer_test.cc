@@ -42,6 +42,12 @@ EnvSpec Spec() {
           .action_high = {2}};
 }
 
+std::shared_ptr<ShardDirectory> ShardsOf(const proto::Config& config) {
+  return ShardDirectory::OrFixed(nullptr, {config.shards().begin(), config.shards().end()},
+                                 Credentials::Plaintext())
+      .value();
+}
+
 using Wrap = std::function<std::unique_ptr<Algorithm>(std::unique_ptr<Algorithm>)>;
 
 // Everything that one learner process holds, but for its `main`.
@@ -66,7 +72,7 @@ struct Learner {
     state = Resume(checkpoints, config.run(), info.max_epoch, *algorithm).value();
     log = ProgressLog::Create(run_dir, metrics).value();
     if (config.learner().sampling() == proto::REPLICA) {
-      replica = Replica::Create(config, Credentials::Plaintext(), info, *algorithm).value();
+      replica = Replica::Create(config, ShardsOf(config), info, *algorithm).value();
     }
     trainer = std::make_unique<Trainer>(config,
                                         Trainer::Parts{*replay, *batches, *publisher, *algorithm,
@@ -404,7 +410,7 @@ TEST_P(ReplicaTrainerTest, AReplicaAboveItsBoundIsRefusedWithTheNumbers) {
       dir_);
   const TableInfo info = remote.replay->WaitForTable(absl::InfiniteFuture()).value();
   const absl::Status status =
-      Replica::Create(config_, Credentials::Plaintext(), info, *remote.algorithm).status();
+      Replica::Create(config_, ShardsOf(config_), info, *remote.algorithm).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
   EXPECT_NE(status.message().find("1000000 rows"), std::string::npos) << status;
   EXPECT_NE(status.message().find("max_replica_bytes is 1048576"), std::string::npos) << status;

@@ -28,11 +28,6 @@ TEST(Channel, PlaintextToAnotherMachineNeedsTheFlag) {
   EXPECT_TRUE(MakeChannel("127.0.0.1:5000", *Credentials::Plaintext()).ok());
 }
 
-TEST(Channel, NoShardsIsAnInvalidArgument) {
-  EXPECT_EQ(MakeChannels({}, *Credentials::Plaintext()).status().code(),
-            absl::StatusCode::kInvalidArgument);
-}
-
 TEST(Channel, StatusKeepsItsCodeAndNamesTheTarget) {
   const absl::Status status =
       FromGrpc({grpc::StatusCode::FAILED_PRECONDITION, "another run"}, "asking", "host:1");

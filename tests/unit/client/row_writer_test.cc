@@ -151,6 +151,24 @@ TEST_F(RowWriterTest, AFullShardIsTriedAgain) {
   EXPECT_TRUE(writer_->WaitConnected(Soon()).ok());
 }
 
+TEST_F(RowWriterTest, GoesBackToItsShardOnceThatHasReturned) {
+  options_.move_after = absl::Milliseconds(50);
+  Start();
+  AppendRows(20);
+  first_.Kill();
+  while (writer_->stats().shard == 0) std::this_thread::yield();
+  AppendRows(20);
+  first_.Restart();
+  while (writer_->stats().shard == 1) std::this_thread::yield();
+  AppendRows(20);
+  ASSERT_TRUE(writer_->Flush(Soon()).ok());
+  EXPECT_EQ(writer_->stats().moves, 2);
+  std::vector<double> all = Rewards(first_);
+  for (const double reward : Rewards(second_)) all.push_back(reward);
+  std::sort(all.begin(), all.end());
+  EXPECT_EQ(all, Appended());
+}
+
 TEST_F(RowWriterTest, MovesToAnotherShardAndDeliversTheOldRowsLater) {
   options_.move_after = absl::Milliseconds(50);
   second_.Kill();
