@@ -16,6 +16,22 @@ int64_t Units(const std::vector<std::unique_ptr<Client>>& clients) {
   return units;
 }
 
+std::vector<int64_t> UnitsOfEach(const std::vector<std::unique_ptr<AppendClient>>& clients) {
+  std::vector<int64_t> units;
+  for (const auto& client : clients) units.push_back(client->tally().units.load());
+  return units;
+}
+
+// How evenly the clients were served.
+void AddSpread(const Progress& from, const Progress& to, Json* out) {
+  std::vector<int64_t> rows;
+  for (size_t i = 0; i < to.appended_by.size(); ++i) {
+    rows.push_back(to.appended_by[i] - from.appended_by[i]);
+  }
+  (*out)["least_rows_of_a_client"] = *std::min_element(rows.begin(), rows.end());
+  (*out)["most_rows_of_a_client"] = *std::max_element(rows.begin(), rows.end());
+}
+
 template <typename Client>
 void AddLatencies(const std::string& name, const std::vector<std::unique_ptr<Client>>& clients,
                   Json* out) {
@@ -88,8 +104,8 @@ std::vector<StreamClient*> Load::all() const {
 }
 
 Progress ReadProgress(const Load& load, pid_t server_pid) {
-  return {ReadCpuTimes(server_pid), Units(load.append), Units(load.sample), Units(load.follow),
-          Units(load.transport)};
+  return {ReadCpuTimes(server_pid), Units(load.append),    Units(load.sample),
+          Units(load.follow),       Units(load.transport), UnitsOfEach(load.append)};
 }
 
 Json Report(const Load& load, const Progress& from, const Progress& to) {
@@ -98,6 +114,7 @@ Json Report(const Load& load, const Progress& from, const Progress& to) {
   if (!load.append.empty()) {
     AddRate("row", to.appended - from.appended, from.cpu, to.cpu, &out);
     AddLatencies("ack", load.append, &out);
+    AddSpread(from, to, &out);
   }
   if (!load.sample.empty()) {
     AddRate("window", to.sampled - from.sampled, from.cpu, to.cpu, &out);

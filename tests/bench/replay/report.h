@@ -30,6 +30,7 @@ struct Load {
 struct Progress {
   CpuTimes cpu;
   int64_t appended, sampled, followed, messages;
+  std::vector<int64_t> appended_by;  // each client
 };
 Progress ReadProgress(const Load& load, pid_t server_pid);
 
