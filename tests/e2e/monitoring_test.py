@@ -50,7 +50,7 @@ class Monitoring(unittest.TestCase):
                    *(f"--set={word}" for word in SETS)]
         with open(os.path.join(cls.folder.name, "log"), "w") as log:
             cls.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        cls.address = cls.wait_for(cls.find_address, "the address of the boards")
+        cls.address = cls.wait_for(cls.ready_prometheus, "Prometheus")
 
     @classmethod
     def tearDownClass(cls):
@@ -64,9 +64,15 @@ class Monitoring(unittest.TestCase):
             return file.read()
 
     @classmethod
-    def find_address(cls):
-        match = re.search(r"boards at (http://[^/]+)", cls.log())
-        return match and match[1]
+    def ready_prometheus(cls):
+        """Its address, once it answers."""
+        for address in re.findall(r"boards at (http://[^/]+)", cls.log())[-1:]:
+            try:
+                with urllib.request.urlopen(address + "/-/ready", timeout=5):
+                    return address
+            except OSError:
+                continue  # it is about to start
+        return None
 
     @classmethod
     def wait_for(cls, condition, what):
@@ -85,13 +91,10 @@ class Monitoring(unittest.TestCase):
                 return answer.read().decode()
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{path}{query}: {error.read().decode()}") from None
-        except OSError:
-            return "{}"  # it is about to start
 
     def found(self, expr):
         """The series that an expression gives."""
-        answer = json.loads(self.get("/api/v1/query", query=expr))
-        return answer.get("data", {}).get("result", [])
+        return json.loads(self.get("/api/v1/query", query=expr))["data"]["result"]
 
     def await_series(self, wanted):
         """`wanted`: (what it is of, expression)."""
@@ -109,7 +112,7 @@ class Monitoring(unittest.TestCase):
 
     def rules(self):
         groups = self.wait_for(
-            lambda: json.loads(self.get("/api/v1/rules")).get("data", {}).get("groups"), "rules")
+            lambda: json.loads(self.get("/api/v1/rules"))["data"]["groups"], "rules")
         return [rule for group in groups for rule in group["rules"]]
 
     def test_every_query_of_every_board_finds_something(self):
@@ -134,7 +137,6 @@ class Monitoring(unittest.TestCase):
         self.assertEqual(names, set())
 
     def test_the_boards_are_pages_of_prometheus(self):
-        self.wait_for(lambda: self.get("/-/ready") != "{}", "Prometheus")
         for board in BOARDS:
             page = self.get(f"/consoles/{board.name}.html")
             self.assertIn(f"<title>{board.title} - Troupe</title>", page)
