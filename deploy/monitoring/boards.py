@@ -202,10 +202,11 @@ SYSTEM = Board("troupe-system", "system", "System", (
         lines("Windows sampled a second", "short", "From each shard.",
               ('sum by (process) (rate(troupe_replay_windows_sampled_total{job="$job"}[1m]))',
                "{process}"), width=6, minimum=0),
-        lines("Open calls", "none", "Streams from actors and the learner.",
+        lines("Open calls", "none", "Streams from actors and the learner, and connections.",
               ('sum by (process) (troupe_replay_append_calls{job="$job"})', "{process} append"),
               ('sum by (process) (troupe_replay_sample_calls{job="$job"})', "{process} sample"),
-              ('troupe_replay_calls{job="$job"}', "{process} all"), width=6, minimum=0),
+              ('troupe_replay_connections{job="$job"}', "{process} connections"), width=6,
+              minimum=0),
         lines("Time to store a message", "s", "99 of 100 messages of rows took less.",
               (quantile(0.99, "troupe_replay_append_duration_seconds"), "{process}"), width=6,
               minimum=0),
@@ -215,10 +216,12 @@ SYSTEM = Board("troupe-system", "system", "System", (
         lines("Memory of messages", "percentunit", "Part of replay_server.message_budget_bytes.",
               ('troupe_replay_message_bytes{job="$job"} / '
                'troupe_replay_message_budget_bytes{job="$job"}', "{process}"), width=6, minimum=0),
-        lines("Refused calls a second", "short", "Calls that shards refused or broke off; the log "
-              "says why.",
+        lines("Refused a second", "short", "Calls that shards refused or broke off, and "
+              "connections beyond the cap; their callers' logs say why.",
               ('sum by (process) (rate(troupe_replay_calls_refused_total{job="$job"}[1m]))',
-               "{process}"), width=6, minimum=0),
+               "{process} calls"),
+              ('rate(troupe_replay_connections_refused_total{job="$job"}[1m])',
+               "{process} connections"), width=6, minimum=0),
     )),
     Section("Processes", (
         lines("CPU", "percentunit", "Cores in use.",

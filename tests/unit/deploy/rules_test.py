@@ -44,6 +44,7 @@ HEALTHY_OF_ROLE = {
         "troupe_replay_sync_failures_total": constant(3),
         "troupe_replay_snapshot_write_failures_total": constant(0),
         "troupe_replay_messages_waiting": constant(0),
+        "troupe_replay_connections_refused_total": constant(700),
         "troupe_disk_free_bytes": constant(5e10), "troupe_disk_size_bytes": constant(1e11),
         "troupe_replay_rows": growing(10, 500), "troupe_replay_env_steps_total": growing(10, 500),
         "troupe_replay_windows_inserted_total": growing(10, 500),
@@ -210,6 +211,9 @@ FAULTS = {
         [(REFUSED, ["shard-0"], growing(0.2))], ["CallsRefused"]),
     "calls that come while a shard starts": (
         [(REFUSED_AT_THE_END, ["shard-0"], growing(0.2))], []),
+    "more connections than a shard takes": (
+        [("troupe_replay_connections_refused_total", ["shard-0"], growing(5))],
+        ["ConnectionsRefused"]),
     "replies that do not fit into the memory of messages": (
         [("troupe_replay_messages_waiting", ["shard-0"], constant(1))], ["MessageMemoryShort"]),
     "replies that now and then wait for memory": (
