@@ -58,6 +58,8 @@ def benchmarks(tests, out):
         for obs, act, batches in ((17, 6, "256,1024,4096,8192"), (348, 17, "256,4096")):
             yield [str(tests / "fused_bench"), "--obs", str(obs), "--act", str(act),
                    "--batches", batches]
+    yield [sys.executable, str(HERE / "system" / "scrape_bench.py"), "--build_dir",
+           str(tests.parent)]
     yield [sys.executable, str(HERE / "system" / "ppo_bench.py"), "--build_dir",
            str(tests.parent), "--peers_python", sb3]
 
