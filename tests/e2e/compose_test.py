@@ -56,6 +56,7 @@ class Compose(unittest.TestCase):
         say("all healthy")
         self.check_containers()
         self.check_tls()
+        self.check_operator()
         self.scale(6)
         self.scale(2)
         self.stop()
@@ -107,6 +108,11 @@ class Compose(unittest.TestCase):
     def check_tls(self):
         self.assertEqual(self.ask_health("operator", "--tls_dir=/certs"), "")
         self.assertIn("no health", self.ask_health("operator", "--insecure"))
+
+    def check_operator(self):
+        status = json.loads(self.cluster.compose("run", "--rm", "-T", "operator", "status",
+                                                 "--json"))
+        self.assertEqual(len(status["shards"]), 2, status)
 
     def scale(self, actors):
         steps = self.cluster.env_steps()
