@@ -19,7 +19,8 @@ struct Checkpoint {
   std::map<std::string, std::string> files;  // contents by name, no slashes
 };
 
-// The file of a checkpoint that holds the policy as a snapshot's image (common/policy.h).
+// The file of a checkpoint that holds the newest policy that was published by then, as a snapshot's
+// image (common/policy.h); there is none before the first one.
 inline constexpr char kPolicyFile[] = "policy.safetensors";
 
 // The checkpoints of one run, each a folder named after its updates (000000005000), with its files

@@ -311,6 +311,7 @@ absl::Status Trainer::Publish(bool final_one) {
   snapshot->image = *std::move(image);
   snapshot->crc32c = Crc32c(0, snapshot->image.data(), snapshot->image.size());
   parts_.log.CountPublished(snapshot->version);
+  published_ = snapshot;
   return parts_.publisher.Publish(std::move(snapshot));
 }
 
@@ -326,6 +327,7 @@ absl::Status Trainer::SaveCheckpoint() {
     return absl::OkStatus();
   }
   files->emplace(kConfigFile, EncodeConfig(config_));
+  if (published_ != nullptr) files->emplace(kPolicyFile, published_->image);
   const absl::Status status = parts_.checkpoints.Write(
       {.updates = updates,
        .counters = {{"env_steps", static_cast<int64_t>(parts_.replay.counts().env_steps)},

@@ -105,6 +105,7 @@ class Trainer final {
   std::optional<WindowBatch> batch_;  // that waits for the other ranks
   int64_t admitted_ = 0;              // draws that wait for them
   bool policy_taken_ = false;         // and is to be published after the next updates have begun
+  SnapshotPtr published_;             // the newest; null: none
   int64_t learned_env_steps_;         // of the run when the last batch was learned from
   // Since the last line of progress.
   absl::Time logged_;
