@@ -61,7 +61,7 @@ void Print(const std::string& address, const std::string& directory,
 }  // namespace
 
 absl::Status RunBackup(const Program& program, const BackupOptions& options) {
-  absl::StatusOr<std::vector<ShardLink>> links = LinkShards(program);
+  absl::StatusOr<std::vector<ShardContact>> links = LinkShards(program);
   if (!links.ok()) return links.status();
   if (!options.output.empty()) {
     if (absl::Status status = MakeOutput(options.output); !status.ok()) return status;

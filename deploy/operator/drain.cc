@@ -16,13 +16,13 @@ constexpr absl::Duration kCallTimeout = absl::Seconds(10);
 constexpr absl::Duration kAskAgain = absl::Milliseconds(100);
 
 // The one link that --shard means.
-absl::StatusOr<std::vector<ShardLink>> Choose(std::vector<ShardLink> links,
-                                              const std::string& shard) {
+absl::StatusOr<std::vector<ShardContact>> Choose(std::vector<ShardContact> links,
+                                                 const std::string& shard) {
   uint32_t number = 0;
   const bool is_number = absl::SimpleAtoi(shard, &number);
   for (size_t i = 0; i < links.size(); ++i) {
     if (is_number ? i != number : links[i].address != shard) continue;
-    std::vector<ShardLink> chosen;
+    std::vector<ShardContact> chosen;
     chosen.push_back(std::move(links[i]));
     return chosen;
   }
@@ -31,7 +31,7 @@ absl::StatusOr<std::vector<ShardLink>> Choose(std::vector<ShardLink> links,
                    ", or the address of one of the configuration's shards"));
 }
 
-absl::StatusOr<uint32_t> AskToDrain(const std::vector<ShardLink>& link, bool undo,
+absl::StatusOr<uint32_t> AskToDrain(const std::vector<ShardContact>& link, bool undo,
                                     const StopToken& stop) {
   proto::DrainRequest request;
   request.set_undo(undo);
@@ -48,7 +48,7 @@ absl::StatusOr<uint32_t> AskToDrain(const std::vector<ShardLink>& link, bool und
 }  // namespace
 
 absl::Status RunDrain(const Program& program, const DrainOptions& options) {
-  absl::StatusOr<std::vector<ShardLink>> links = LinkShards(program);
+  absl::StatusOr<std::vector<ShardContact>> links = LinkShards(program);
   if (!links.ok()) return links.status();
   links = Choose(*std::move(links), options.shard);
   if (!links.ok()) return links.status();

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <deque>
+#include <set>
 #include <thread>
 #include <utility>
 
@@ -9,12 +10,15 @@
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "common/channel.h"
+#include "common/shard_directory.h"
 
 namespace troupe {
 namespace {
 
 // How soon a requested stop is noticed.
 constexpr absl::Duration kStopCheck = absl::Milliseconds(20);
+// How long names are looked up and who is there is asked.
+constexpr absl::Duration kFindPatience = absl::Seconds(5);
 
 // Cancels the calls if a stop is requested before `done`.
 void CancelOnStop(const StopToken& stop, const absl::Notification& done,
@@ -28,21 +32,34 @@ void CancelOnStop(const StopToken& stop, const absl::Notification& done,
 
 }  // namespace
 
-absl::StatusOr<std::vector<ShardLink>> LinkShards(const Program& program) {
+absl::StatusOr<std::vector<ShardContact>> LinkShards(const Program& program) {
   if (program.config.shards_size() == 0) {
     return absl::InvalidArgumentError(
         "no shards: give --config, or --set shards=host:port,host:port");
   }
-  std::vector<ShardLink> links;
-  for (const std::string& address : program.config.shards()) {
-    auto channel = MakeChannel(address, *program.credentials);
+  const std::vector<std::string> targets(program.config.shards().begin(),
+                                         program.config.shards().end());
+  auto directory = ShardDirectory::Create({.targets = targets, .credentials = program.credentials});
+  if (!directory.ok()) return directory.status();
+  // What is missing then will not answer either, and is told of as that.
+  (*directory)->WaitForShards(absl::Now() + kFindPatience).IgnoreError();
+  std::vector<ShardContact> links;
+  std::set<std::string> missing(targets.begin(), targets.end());
+  for (size_t i = 0; i < (*directory)->size(); ++i) {
+    const ShardPlace place = (*directory)->Place(i);
+    missing.erase(place.target);
+    links.push_back({.address = (*directory)->Name(i),
+                     .stub = proto::Replay::NewStub((*directory)->MakeChannelTo(place))});
+  }
+  for (const std::string& target : missing) {
+    auto channel = MakeChannel(target, *program.credentials);
     if (!channel.ok()) return channel.status();
-    links.push_back({.address = address, .stub = proto::Replay::NewStub(*std::move(channel))});
+    links.push_back({.address = target, .stub = proto::Replay::NewStub(*std::move(channel))});
   }
   return links;
 }
 
-std::vector<absl::Status> CallAll(const std::vector<ShardLink>& links, const std::string& what,
+std::vector<absl::Status> CallAll(const std::vector<ShardContact>& links, const std::string& what,
                                   absl::Duration timeout, const StopToken& stop,
                                   const ShardCall& call) {
   std::deque<grpc::ClientContext> contexts(links.size());

@@ -16,21 +16,21 @@
 namespace troupe {
 
 // The way to one shard.
-struct ShardLink {
-  std::string address;  // host:port, as configured
+struct ShardContact {
+  std::string address;  // host:port as configured and, behind a name, where it is
   std::unique_ptr<proto::Replay::Stub> stub;
 };
 
-// A link to each shard of the configuration; nothing is sent yet.  INVALID_ARGUMENT: it names none;
-// FAILED_PRECONDITION as MakeChannel.
-absl::StatusOr<std::vector<ShardLink>> LinkShards(const Program& program);
+// A way to each shard of the configuration, to every one behind each name, and to each name behind
+// which none was found.  INVALID_ARGUMENT: it names none; FAILED_PRECONDITION as MakeChannel.
+absl::StatusOr<std::vector<ShardContact>> LinkShards(const Program& program);
 
 // One call to the shard with this number.
 using ShardCall = std::function<grpc::Status(size_t shard, grpc::ClientContext* context)>;
 
 // Calls all of `links` at once and waits for them; what each said, with `what` and the address
 // before an error.  A requested stop cancels them.
-std::vector<absl::Status> CallAll(const std::vector<ShardLink>& links, const std::string& what,
+std::vector<absl::Status> CallAll(const std::vector<ShardContact>& links, const std::string& what,
                                   absl::Duration timeout, const StopToken& stop,
                                   const ShardCall& call);
 

@@ -24,8 +24,8 @@ proto::TableDescription Earlier(const ShardReports& reports, const std::string& 
   return {};
 }
 
-std::vector<absl::Status> DescribeAll(const std::vector<ShardLink>& links, absl::Duration timeout,
-                                      const StopToken& stop,
+std::vector<absl::Status> DescribeAll(const std::vector<ShardContact>& links,
+                                      absl::Duration timeout, const StopToken& stop,
                                       std::vector<proto::DescribeReply>* replies) {
   replies->assign(links.size(), {});
   proto::DescribeRequest request;
@@ -113,7 +113,7 @@ std::string StateInWords(const proto::DescribeReply& report) {
 }
 
 absl::Status RunStatus(const Program& program, const StatusOptions& options) {
-  absl::StatusOr<std::vector<ShardLink>> links = LinkShards(program);
+  absl::StatusOr<std::vector<ShardContact>> links = LinkShards(program);
   if (!links.ok()) return links.status();
   std::vector<proto::DescribeReply> before, after;
   std::vector<absl::Status> first = DescribeAll(*links, options.timeout, program.stop, &before);

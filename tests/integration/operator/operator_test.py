@@ -223,7 +223,8 @@ class Drain(WithCluster):
         self.assertEqual(shard.wait(timeout=PATIENCE_SECONDS), 0)
         self.cluster.start_shard(0, self.cluster.ports[0])
         await_that(lambda: not self.cluster.status()["shards"][0]["draining"], self.cluster.status)
-        self.assertEqual(self.rows(0), rows)
+        # With all its rows, and perhaps with those of a writer that has come back.
+        self.assertGreaterEqual(self.rows(0), rows)
 
     def test_a_drain_of_all_shards_holds_the_actor_until_it_is_undone(self):
         for shard in (0, 1):
