@@ -149,14 +149,20 @@ class Overlay(unittest.TestCase):
                     self.assertTrue(any(matches(selector, each) for each in labels),
                                     one["metadata"]["name"])
 
-    def test_shards_in_the_settings_are_those_of_the_set(self):
+    def test_the_settings_name_the_service_of_the_shards(self):
         for _, objects in self.each():
             (settings,) = [one for one in objects if one["kind"] == "ConfigMap"]
             (replay,) = [one for one in objects if one["kind"] == "StatefulSet"]
             shards = re.search(r"(?:^| )shards=(\S+)", settings["data"]["TROUPE_SET"]).group(1)
-            service = replay["spec"]["serviceName"]
-            self.assertEqual(shards.split(","), [f"{replay['metadata']['name']}-{i}.{service}:7777"
-                                                 for i in range(replay["spec"]["replicas"])])
+            name = replay["spec"]["serviceName"]
+            self.assertEqual(shards, f"{name}:7777")
+            (service,) = [one for one in objects if one["kind"] == "Service"
+                          and one["metadata"]["name"] == name]
+            self.assertEqual(service["spec"]["clusterIP"], "None")  # its name: all addresses
+            labels = replay["spec"]["template"]["metadata"]["labels"]
+            self.assertTrue(matches({"matchLabels": service["spec"]["selector"]}, labels))
+            self.assertIn(f"deploy/certs certs --name {name}\n",
+                          (KUBERNETES / "README.md").read_text())
 
     def test_programs_take_their_settings(self):
         for _, objects in self.each():
@@ -171,7 +177,7 @@ class Overlay(unittest.TestCase):
                                       env={**os.environ, **given}, capture_output=True, text=True,
                                       check=False, timeout=60)
                 self.assertEqual(done.returncode, 0, done.stderr)
-                self.assertIn("replay-1.replay:7777", done.stdout)
+                self.assertIn("replay:7777", done.stdout)
                 flags = subprocess.run([program, "--help"], capture_output=True, text=True,
                                        check=True, timeout=60).stdout
                 for name in set(given) - {"TROUPE_SET"}:
