@@ -25,6 +25,7 @@ int BecomeEvaluator(const std::vector<std::string>& flags) {
                                     "--metrics_port=-1"};
   words.insert(words.end(), flags.begin(), flags.end());
   std::vector<char*> pointers;
+  pointers.reserve(words.size() + 1);
   for (std::string& word : words) pointers.push_back(word.data());
   pointers.push_back(nullptr);
   execv(pointers[0], pointers.data());
