@@ -53,7 +53,7 @@ struct ProgramSpec {
   std::string about;
   // What --health asks instead of calling the body; none: whether the process that serves metrics
   // on --metrics_host and --metrics_port answers.
-  std::function<absl::Status(Program&)> check_health;
+  std::function<absl::Status(Program&)> check_health = nullptr;
 };
 
 // The whole of a `main`:
