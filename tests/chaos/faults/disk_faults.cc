@@ -112,7 +112,10 @@ bool KeepImage(int fd, const std::string& images, const std::string& path) {
   if (fstat(fd, &info) != 0) return false;
   if (S_ISDIR(info.st_mode)) return WriteWhole(images + "/names", NamesIn(path));
   std::string bytes(info.st_size, '\0');
-  if (pread(fd, bytes.data(), bytes.size(), 0) != info.st_size) return false;
+  const int reading = open(path.c_str(), O_RDONLY | O_CLOEXEC);  // `fd` may be for writing alone
+  const ssize_t size = pread(reading, bytes.data(), bytes.size(), 0);
+  close(reading);
+  if (size != info.st_size) return false;
   return WriteWhole(images + "/" + std::to_string(info.st_ino), bytes);
 }
 
