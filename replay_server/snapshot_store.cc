@@ -1,9 +1,6 @@
 #include "replay_server/snapshot_store.h"
 
-#include <errno.h>
 #include <spdlog/spdlog.h>
-#include <stdio.h>
-#include <unistd.h>
 
 #include <cstring>
 #include <filesystem>
@@ -17,7 +14,7 @@
 #include "common/crc32c.h"
 #include "common/version.h"
 #include "proto/weights.pb.h"
-#include "replay_server/mapped_file.h"
+#include "replay_server/replace_file.h"
 
 namespace troupe {
 namespace {
@@ -107,29 +104,7 @@ absl::Status SnapshotStore::CheckEpoch(uint64_t version) const {
 }
 
 absl::Status SnapshotStore::Write(const Snapshot& snapshot) const {
-  const std::string unfinished = absl::StrCat(path_, ".tmp");
-  const std::string header = EncodeHeader(snapshot);
-  FILE* file = fopen(unfinished.c_str(), "wbe");
-  if (file == nullptr) return FileError("cannot create", unfinished, errno);
-  const bool written =
-      fwrite(header.data(), 1, header.size(), file) == header.size() &&
-      fwrite(snapshot.image.data(), 1, snapshot.image.size(), file) == snapshot.image.size();
-  const bool flushed = written && fflush(file) == 0 && (!synced_ || fdatasync(fileno(file)) == 0);
-  const int write_error = errno;
-  const bool closed = fclose(file) == 0;
-  if (!flushed || !closed) {
-    const absl::Status status =
-        FileError("cannot write", unfinished, flushed ? errno : write_error);
-    unlink(unfinished.c_str());
-    return status;
-  }
-  if (rename(unfinished.c_str(), path_.c_str()) != 0) {
-    const int rename_error = errno;
-    unlink(unfinished.c_str());
-    return FileError("cannot rename to", path_, rename_error);
-  }
-  if (!synced_) return absl::OkStatus();
-  return SyncDirectory(std::filesystem::absolute(path_).parent_path().string());
+  return ReplaceFile(path_, {EncodeHeader(snapshot), snapshot.image}, synced_);
 }
 
 absl::StatusOr<uint64_t> SnapshotStore::Publish(Snapshot snapshot) {
