@@ -81,24 +81,28 @@ absl::StatusOr<std::vector<std::string>> ResolveAll(const std::string& target) {
   return addresses;
 }
 
-absl::StatusOr<std::shared_ptr<ShardDirectory>> ShardDirectory::Create(
-    ShardDirectoryOptions options) {
+absl::StatusOr<std::shared_ptr<ShardDirectory>> ShardDirectory::Make(ShardDirectoryOptions options,
+                                                                     bool all_fixed) {
   if (options.targets.empty()) return absl::InvalidArgumentError("no shards");
   std::shared_ptr<ShardDirectory> directory(new ShardDirectory(std::move(options)));
-  {
-    absl::MutexLock lock(&directory->mu_);
-    for (const std::string& target : directory->options_.targets) {
-      const auto channel = directory->options_.credentials->ForChannel(target);
-      if (!channel.ok()) return channel.status();
-      if (IsName(target)) {
-        directory->names_.push_back(target);
-      } else {
-        directory->places_.AddFixed(target);
-      }
+  absl::MutexLock lock(&directory->mu_);
+  for (const std::string& target : directory->options_.targets) {
+    const auto channel = directory->options_.credentials->ForChannel(target);
+    if (!channel.ok()) return channel.status();
+    if (!all_fixed && IsName(target)) {
+      directory->names_.push_back(target);
+    } else {
+      directory->places_.AddFixed(target);
     }
   }
-  if (!directory->names_.empty()) {
-    directory->thread_ = std::thread([raw = directory.get()] { raw->Run(); });
+  return directory;
+}
+
+absl::StatusOr<std::shared_ptr<ShardDirectory>> ShardDirectory::Create(
+    ShardDirectoryOptions options) {
+  auto directory = Make(std::move(options), /*all_fixed=*/false);
+  if (directory.ok() && !(*directory)->names_.empty()) {
+    (*directory)->thread_ = std::thread([raw = directory->get()] { raw->Run(); });
   }
   return directory;
 }
@@ -106,21 +110,11 @@ absl::StatusOr<std::shared_ptr<ShardDirectory>> ShardDirectory::Create(
 absl::StatusOr<std::shared_ptr<ShardDirectory>> ShardDirectory::OrFixed(
     std::shared_ptr<ShardDirectory> directory, const std::vector<std::string>& targets,
     std::shared_ptr<const Credentials> credentials) {
-  if (directory != nullptr) {
-    if (directory->size() > 0) return directory;
-    return absl::FailedPreconditionError("no shard is known yet");
+  if (directory == nullptr) {
+    return Make({.targets = targets, .credentials = std::move(credentials)}, /*all_fixed=*/true);
   }
-  ShardDirectoryOptions options;
-  options.credentials = std::move(credentials);
-  std::shared_ptr<ShardDirectory> fixed(new ShardDirectory(std::move(options)));
-  if (targets.empty()) return absl::InvalidArgumentError("no shards");
-  absl::MutexLock lock(&fixed->mu_);
-  for (const std::string& target : targets) {
-    const auto channel = fixed->options_.credentials->ForChannel(target);
-    if (!channel.ok()) return channel.status();
-    fixed->places_.AddFixed(target);
-  }
-  return fixed;
+  if (directory->size() > 0) return directory;
+  return absl::FailedPreconditionError("no shard is known yet");
 }
 
 ShardDirectory::~ShardDirectory() {

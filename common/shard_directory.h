@@ -76,6 +76,9 @@ class ShardDirectory final {
 
  private:
   explicit ShardDirectory(ShardDirectoryOptions options) : options_(std::move(options)) {}
+  // Without a thread yet; `all_fixed`: every target is a shard, a name too.
+  static absl::StatusOr<std::shared_ptr<ShardDirectory>> Make(ShardDirectoryOptions options,
+                                                              bool all_fixed);
 
   bool Ready(absl::Time now) const ABSL_SHARED_LOCKS_REQUIRED(mu_);
   void Run() ABSL_LOCKS_EXCLUDED(mu_);
