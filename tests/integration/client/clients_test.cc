@@ -20,6 +20,7 @@
 #include "common/version.h"
 #include "grpcpp/create_channel.h"
 #include "proto/replay.grpc.pb.h"
+#include "tests/unit/client/small_layout.h"
 
 extern char** environ;
 
@@ -87,15 +88,7 @@ class ShardProcess final {
   int port_ = 0;
 };
 
-// One FLOAT64 column: row n of environment e holds 1e6 e + n, so every row of a test differs.
-proto::Layout SmallLayout() {
-  proto::Layout layout;
-  proto::Column* column = layout.add_columns();
-  column->set_name("reward");
-  column->set_dtype(proto::FLOAT64);
-  return layout;
-}
-
+// Row n of environment e holds 1e6 e + n, so every row of a test differs.
 class ClientsTest : public ::testing::Test {
  protected:
   ClientsTest() {
@@ -116,7 +109,7 @@ class ClientsTest : public ::testing::Test {
   }
 
   void StartWriter() {
-    auto writer = RowWriter::Create(writing_, *Layout::FromProto(SmallLayout()));
+    auto writer = RowWriter::Create(writing_, *Layout::FromProto(testing::SmallLayout()));
     ASSERT_TRUE(writer.ok()) << writer.status();
     writer_ = *std::move(writer);
     ASSERT_TRUE(writer_->WaitConnected(Soon()).ok());

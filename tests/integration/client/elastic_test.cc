@@ -22,6 +22,7 @@
 #include "common/version.h"
 #include "replay_server/server.h"
 #include "tests/integration/security/certificates.h"
+#include "tests/unit/client/small_layout.h"
 #include "tests/unit/replay_server/rows.h"
 
 namespace troupe {
@@ -40,14 +41,6 @@ void Await(const std::function<bool()>& condition) {
     ASSERT_LT(absl::Now(), deadline) << "waited in vain";
     absl::SleepFor(absl::Milliseconds(1));
   }
-}
-
-proto::Layout SmallLayout() {
-  proto::Layout layout;
-  proto::Column* column = layout.add_columns();
-  column->set_name("reward");
-  column->set_dtype(proto::FLOAT64);
-  return layout;
 }
 
 // What the name resolves to; changed by the test, read by the directory's thread.
@@ -145,7 +138,8 @@ class ElasticTest : public ::testing::Test {
   }
   static std::unique_ptr<RowWriter> Connect(RowWriterOptions options) {
     auto writer =
-        RowWriter::Create(std::move(options), Layout::FromProto(SmallLayout()).value()).value();
+        RowWriter::Create(std::move(options), Layout::FromProto(testing::SmallLayout()).value())
+            .value();
     EXPECT_TRUE(writer->WaitConnected(Soon()).ok());
     return writer;
   }
@@ -321,12 +315,13 @@ TEST_F(ElasticTest, AFollowerGoesOnWhereItWasWhenAShardReturnsElsewhereAndFollow
   Append(*writer, 100);
   ASSERT_TRUE(writer->Flush(Soon()).ok());
   const auto follower =
-      FollowClient::Create({.directory = Directory(),
-                            .run = "test",
-                            .table = "replay",
-                            .capacity_rows = 64 * 1024,
-                            .stride_bytes = Layout::FromProto(SmallLayout())->stride_bytes(),
-                            .reconnect_max = absl::Milliseconds(100)})
+      FollowClient::Create(
+          {.directory = Directory(),
+           .run = "test",
+           .table = "replay",
+           .capacity_rows = 64 * 1024,
+           .stride_bytes = Layout::FromProto(testing::SmallLayout())->stride_bytes(),
+           .reconnect_max = absl::Milliseconds(100)})
           .value();
   const auto follow_until = [&](uint64_t rows) {
     const absl::Time deadline = Soon();

@@ -12,6 +12,7 @@
 #include "actor/row_writer.h"
 #include "common/replay_client.h"
 #include "replay_server/server.h"
+#include "tests/unit/client/small_layout.h"
 #include "tests/unit/replay_server/rows.h"
 
 namespace troupe {
@@ -22,14 +23,6 @@ constexpr int64_t kAllWindows = 33300;
 constexpr int64_t kBatch = 4096;
 
 absl::Time Soon() { return absl::Now() + absl::Minutes(2); }
-
-proto::Layout NumberLayout() {
-  proto::Layout layout;
-  proto::Column* column = layout.add_columns();
-  column->set_name("reward");
-  column->set_dtype(proto::FLOAT64);
-  return layout;
-}
 
 struct UnionCase {
   std::string name;
@@ -80,7 +73,7 @@ class UnionTest : public ::testing::TestWithParam<UnionCase> {
     options.shards = {addresses_[shard]};
     options.run = "run";
     options.table = "replay";
-    auto writer = RowWriter::Create(options, *Layout::FromProto(NumberLayout()));
+    auto writer = RowWriter::Create(options, *Layout::FromProto(testing::SmallLayout()));
     ASSERT_TRUE(writer.ok()) << writer.status();
     for (int64_t row = 0; row <= kWindows[shard]; ++row) {
       const auto number = static_cast<double>(priorities_.size());
@@ -184,10 +177,10 @@ TEST_P(UnionTest, DrawsFollowThePrioritiesOfTheUnion) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Selectors, UnionTest,
-                         testing::Values(UnionCase{"Uniform", proto::UNIFORM, 0},
-                                         UnionCase{"Prioritized", proto::PRIORITIZED, 1},
-                                         UnionCase{"PrioritizedByExponent", proto::PRIORITIZED,
-                                                   0.6}),
+                         ::testing::Values(UnionCase{"Uniform", proto::UNIFORM, 0},
+                                           UnionCase{"Prioritized", proto::PRIORITIZED, 1},
+                                           UnionCase{"PrioritizedByExponent", proto::PRIORITIZED,
+                                                     0.6}),
                          [](const auto& info) { return info.param.name; });
 
 class ChangedPrioritiesTest : public UnionTest {};
@@ -200,8 +193,8 @@ TEST_P(ChangedPrioritiesTest, DrawsFollowTheNewPriorities) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Selectors, ChangedPrioritiesTest,
-                         testing::Values(UnionCase{"PrioritizedByExponent", proto::PRIORITIZED,
-                                                   0.6}),
+                         ::testing::Values(UnionCase{"PrioritizedByExponent", proto::PRIORITIZED,
+                                                     0.6}),
                          [](const auto& info) { return info.param.name; });
 
 }  // namespace

@@ -295,12 +295,4 @@ void FakeShard::Kill() {
 
 void FakeShard::Restart() { Listen(target_); }
 
-proto::Layout SmallLayout() {
-  proto::Layout layout;
-  proto::Column* column = layout.add_columns();
-  column->set_name("reward");
-  column->set_dtype(proto::FLOAT64);
-  return layout;
-}
-
 }  // namespace troupe::testing

@@ -15,6 +15,7 @@
 #include "grpcpp/server.h"
 #include "proto/replay.grpc.pb.h"
 #include "proto/weights.grpc.pb.h"
+#include "tests/unit/client/small_layout.h"
 
 namespace troupe::testing {
 
@@ -94,9 +95,6 @@ class FakeShard final {
   std::unique_ptr<grpc::Service> weights_;
   std::unique_ptr<grpc::Server> server_;
 };
-
-// A layout of one FLOAT64 "reward" column: rows of 24 bytes.
-proto::Layout SmallLayout();
 
 }  // namespace troupe::testing
 
