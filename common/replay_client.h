@@ -32,6 +32,9 @@ struct ReplayClientOptions {
   absl::Duration reconnect_max = absl::Seconds(2);
   // How long a shard may hold back a request before the client splits it anew.
   absl::Duration request_timeout = absl::Seconds(1);
+  // How much longer a shard may say nothing before it is taken for gone, as one that is stopped or
+  // cut off: long before the connection's keepalive notices.
+  absl::Duration silence_timeout = absl::Seconds(3);
 };
 
 // What the shards say of the table.

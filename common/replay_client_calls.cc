@@ -114,13 +114,25 @@ void ReplayClient::Impl::Poll(size_t shard, absl::Time now) {
   FillTotals(shard, wire.request);
   lane.poll_open = true;
   lane.next_poll = now + kPollInterval;
+  lane.answer_due = now + options_.request_timeout + options_.silence_timeout;
   wire.writing = true;
   wire.call->Write(&wire.request);
+}
+
+// A poll is answered after `request_timeout` at the latest, whatever its answer.
+void ReplayClient::Impl::GiveUpSilent(size_t shard, absl::Time now) {
+  Lane& lane = lanes_[shard];
+  if (!lane.up || lane.ending || !lane.poll_open || now < lane.answer_due) return;
+  lane.fault = absl::DeadlineExceededError(
+      absl::StrCat("shard ", options_.directory->Name(shard), " has said nothing for ",
+                   absl::FormatDuration(options_.request_timeout + options_.silence_timeout)));
+  EndSession(lane);
 }
 
 // Counts and mass; those of a new session replace what was known, within one they only grow.
 void ReplayClient::Impl::Learn(Lane& lane, const proto::SampleReply& reply) {
   lane.mass = reply.mass();
+  lane.answer_due = absl::Now() + options_.request_timeout + options_.silence_timeout;
   const proto::TableCounts& now = reply.counts();
   proto::TableCounts& known = lane.counts;
   if (!lane.up && !lane.ending) {
@@ -299,7 +311,9 @@ absl::Time ReplayClient::Impl::HandleTimers(absl::Time now) {
     } else {
       next = std::min(next, lane.priorities_due);
     }
+    GiveUpSilent(i, now);
     if (lane.up && (starved_ || now >= lane.next_poll)) Poll(i, now);
+    if (lane.up && lane.poll_open && !lane.ending) next = std::min(next, lane.answer_due);
     const bool may_poll = lane.up && !lane.poll_open && !lane.polls.writing;
     if (may_poll && lane.polls.usable) next = std::min(next, lane.next_poll);
   }

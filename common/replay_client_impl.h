@@ -84,6 +84,7 @@ class ReplayClient::Impl final {
     absl::Time priorities_due = absl::InfiniteFuture();
     bool priorities_go_alone = false;  // they wait for no request that they could ride on
     bool poll_open = false;            // a poll has no answer yet
+    absl::Time answer_due;             // of the open poll; any answer puts it off
     absl::Time next_poll = absl::InfinitePast();
     absl::Time next_attempt = absl::InfinitePast();
     proto::TableCounts counts;  // newest known; those of a shard that is gone stay
@@ -130,6 +131,7 @@ class ReplayClient::Impl final {
   void EndSession(Lane& lane) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void SendNext(size_t shard) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Poll(size_t shard, absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void GiveUpSilent(size_t shard, absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void FillTotals(size_t shard, proto::SampleRequest& request) const
       ABSL_SHARED_LOCKS_REQUIRED(mu_);
   void TakePriorities(Lane& lane, proto::SampleRequest& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

@@ -174,6 +174,11 @@ class FakeShard::ReplayService final : public proto::Replay::Service {
 
   bool Admit(grpc::ServerContext* context, const proto::SampleRequest& request)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_.mu) {
+    const auto answers = [this] {
+      state_.mu.AssertReaderHeld();
+      return !state_.silent;
+    };
+    if (!HoldBack(state_, context, answers)) return false;
     state_.requests.push_back(request);
     state_.sampled = std::max<uint64_t>(state_.sampled, request.sampled_at_least());
     for (int i = 0; i < request.priorities().row_ids_size(); ++i) {

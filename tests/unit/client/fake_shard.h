@@ -48,6 +48,7 @@ struct FakeShardState {
   std::vector<double> weights ABSL_GUARDED_BY(mu) = {1};
   std::map<uint64_t, float> priorities ABSL_GUARDED_BY(mu);  // by row id, as clients set them
   bool answers ABSL_GUARDED_BY(mu) = true;     // false: requests for windows are held back
+  bool silent ABSL_GUARDED_BY(mu) = false;     // no request is answered, as by one that is stopped
   int64_t short_by ABSL_GUARDED_BY(mu) = 0;    // windows missing from the next answers
   int64_t num_short ABSL_GUARDED_BY(mu) = 0;   // answers that are short
   int64_t wrong_size ABSL_GUARDED_BY(mu) = 0;  // answers that carry a byte too many

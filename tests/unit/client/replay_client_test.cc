@@ -388,6 +388,20 @@ TEST_F(ReplayClientTest, WhatAGoneShardOwedIsDrawnFromTheOthers) {
   EXPECT_GT(client_->stats().redistributed, 0);
 }
 
+TEST_F(ReplayClientTest, ASilentShardIsTakenForGoneUntilItAnswers) {
+  options_.request_timeout = absl::Milliseconds(20);
+  options_.silence_timeout = absl::Milliseconds(30);
+  Start();
+  Next();
+  Script(first_, [](FakeShardState& s) LOCKED { s.silent = true; });
+  // More than what is under way.
+  for (int i = 0; i < 20; ++i) Next();
+  EXPECT_EQ(CountFrom(0, 5), 0);
+  EXPECT_EQ(client_->counts().inserted, 400);
+  Script(first_, [](FakeShardState& s) LOCKED { s.silent = false; });
+  while (CountFrom(0, 1) == 0) continue;
+}
+
 TEST_F(ReplayClientTest, ARestartedShardsCountsAreReadAnew) {
   Start();
   Next();
