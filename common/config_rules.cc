@@ -252,6 +252,17 @@ void CheckReplica(const proto::Config& config, Faults& faults) {
   }
 }
 
+// A window has one priority, but as many errors as it has transitions.
+void CheckPriorities(const proto::Config& config, Faults& faults) {
+  const absl::StatusOr<proto::Table> table = EffectiveTable(config, config.learner().table());
+  if (!table.ok() || table->selector() != proto::PRIORITIZED) return;
+  if (!config.learner().has_sac() || HasMemory(config.learner().sac().recurrence())) {
+    faults.push_back(absl::StrCat(
+        "selector = PRIORITIZED of table '", table->name(),
+        "', which the learner samples: only learner.sac without a recurrence sets priorities"));
+  }
+}
+
 // Every rank must take the same part in each update.
 void CheckRanks(const proto::Learner& learner, Faults& faults) {
   if (learner.ranks() == 1) return;
@@ -346,6 +357,7 @@ std::vector<std::string> CrossFieldFaults(const proto::Config& config) {
   CheckLearnerTable(config, faults);
   CheckLimiters(config, faults);
   CheckReplica(config, faults);
+  CheckPriorities(config, faults);
   CheckRanks(config.learner(), faults);
   CheckActor(config, faults);
   CheckDevice(config.learner().device(), faults);

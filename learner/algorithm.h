@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -32,6 +33,9 @@ class Algorithm {
   // the work may still be under way on return.  `env_steps`: of the run so far, for schedules.
   // INVALID_ARGUMENT if the windows do not have the shape of the layout and the algorithm.
   virtual absl::Status Update(const WindowBatch& batch, int64_t env_steps) = 0;
+
+  // New priorities of the windows of the last batch, in their order; empty: it sets none.
+  virtual std::vector<float> Priorities() const { return {}; }
 
   // For learner.sampling = REPLICA: makes the memory of a replica, which the algorithm owns and
   // draws from in UpdateFromReplica.  UNIMPLEMENTED says why this one has none; RESOURCE_EXHAUSTED:

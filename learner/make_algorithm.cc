@@ -7,6 +7,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "common/config.h"
 #include "learner/fused/cpu/cpu_sac_engine.h"
 #include "learner/fused/cuda_sac_engine.h"
 #include "learner/fused_sac.h"
@@ -49,12 +50,23 @@ absl::Status LogEngine(const proto::Learner& learner, const absl::Status& fused)
   return absl::OkStatus();
 }
 
+bool IsPrioritized(const proto::Config& config) {
+  const absl::StatusOr<proto::Table> table = EffectiveTable(config, config.learner().table());
+  return table.ok() && table->selector() == proto::PRIORITIZED;
+}
+
 // The fused engine, if that is wanted and computes this; null: the reference is to be used.
 absl::StatusOr<std::unique_ptr<Algorithm>> MakeFusedSac(const proto::Config& config,
                                                         const torch::Device& device,
                                                         const Layout& layout, RankGroup* ranks) {
   const proto::Learner& learner = config.learner();
   if (learner.engine() == proto::REFERENCE) return nullptr;
+  if (IsPrioritized(config)) {
+    const absl::Status status =
+        LogEngine(learner, absl::UnimplementedError("the learner's table is PRIORITIZED"));
+    if (!status.ok()) return status;
+    return nullptr;
+  }
   absl::StatusOr<std::unique_ptr<FusedSac>> sac = FusedSac::Create(
       {.config = learner.sac(),
        .seed = config.seed(),
@@ -109,6 +121,8 @@ absl::StatusOr<std::unique_ptr<Algorithm>> MakeAlgorithm(const proto::Config& co
         Sac::Create({.config = learner.sac(),
                      .seed = config.seed(),
                      .tensors = torch::TensorOptions().dtype(torch::kFloat32).device(device),
+                     .prioritized = IsPrioritized(config),
+                     .total_env_steps = config.total_env_steps(),
                      .ranks = ranks},
                     layout);
     if (!sac.ok()) return sac.status();

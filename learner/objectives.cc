@@ -9,8 +9,9 @@ Tensor SoftTarget(const Transitions& b, const Tensor& q_next, const Tensor& log_
   return b.r + b.gamma * (1 - b.d) * (q_next - alpha * log_pi_next);
 }
 
-Tensor CriticObjective(const Tensor& q, const Tensor& y) {
-  return (q - y).square().sum() / (2 * y.size(0));
+Tensor CriticObjective(const Tensor& q, const Tensor& y, const std::optional<Tensor>& weight) {
+  const Tensor squares = (q - y).square();
+  return (weight ? squares * *weight : squares).sum() / (2 * y.size(0));
 }
 
 Tensor ActorObjective(const Tensor& q, const Tensor& log_pi, const Tensor& alpha) {

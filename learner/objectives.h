@@ -3,6 +3,8 @@
 
 #include <torch/torch.h>
 
+#include <optional>
+
 #include "learner/transitions.h"
 
 namespace troupe {
@@ -14,8 +16,9 @@ namespace troupe {
 torch::Tensor SoftTarget(const Transitions& b, const torch::Tensor& q_next,
                          const torch::Tensor& log_pi_next, const torch::Tensor& alpha);
 
-// J_Q = sum over the critics of E[(Q(s, a) - y)^2 / 2].  `q`: [E, B].
-torch::Tensor CriticObjective(const torch::Tensor& q, const torch::Tensor& y);
+// J_Q = sum over the critics of E[w (Q(s, a) - y)^2 / 2].  `q`: [E, B]; `weight`: [B], none is 1.
+torch::Tensor CriticObjective(const torch::Tensor& q, const torch::Tensor& y,
+                              const std::optional<torch::Tensor>& weight = std::nullopt);
 
 // J_pi = E[alpha log pi(a|s) - Q(s, a)].
 torch::Tensor ActorObjective(const torch::Tensor& q, const torch::Tensor& log_pi,

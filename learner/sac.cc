@@ -1,5 +1,6 @@
 #include "learner/sac.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -20,6 +21,8 @@ namespace {
 
 // Replayed actions are at most this far from 0; tanh of nothing is 1.
 constexpr double kMostSquashed = 1 - 1e-6;
+// What a window without an error keeps (arXiv 1511.05952, section 3.3).
+constexpr double kLeastPriority = 1e-6;
 
 GaussianActor::Share ShareOf(const RankGroup* ranks) {
   if (ranks == nullptr) return {};
@@ -45,6 +48,8 @@ absl::StatusOr<std::unique_ptr<Sac>> Sac::Create(const Options& options, const L
 Sac::Sac(const Options& options, TransitionReader reader, int64_t stride_bytes)
     : config_(options.config),
       ranks_(options.ranks),
+      prioritized_(options.prioritized),
+      total_env_steps_(std::max<int64_t>(options.total_env_steps, 1)),
       target_entropy_(-options.config.target_entropy_scale() * reader.action_size()),
       on_v_(options.config.critic_kind() == proto::V_FROM_REPLAY),
       reader_(std::move(reader)),
@@ -95,7 +100,7 @@ absl::Status Sac::ImproveCritics(const Transitions& b, const Tensor& s_next_of_a
                    config_.backup_entropy() ? alpha : torch::zeros_like(alpha));
   }
   const Tensor q = critics_.Values(critics_.See(b).s, CriticAction(b.a), generator_);
-  const Tensor j_q = CriticObjective(q, y);
+  const Tensor j_q = CriticObjective(q, y, b.weight);
   j_q.backward();
   if (absl::Status status = AverageOverRanks({critics_.parameters().gradients()}); !status.ok()) {
     return status;
@@ -103,6 +108,7 @@ absl::Status Sac::ImproveCritics(const Transitions& b, const Tensor& s_next_of_a
   critic_adam_.Step(critics_.parameters().values(), critics_.parameters().gradients());
   q_loss_ = j_q.detach();
   q_mean_ = q.detach();
+  if (prioritized_) td_error_ = (q_mean_ - y).abs().mean(0);
   return absl::OkStatus();
 }
 
@@ -208,11 +214,28 @@ absl::Status Sac::Update(const WindowBatch& batch, int64_t env_steps) {
         " bytes; SAC wants windows of ", length, " rows of ", stride_bytes_));
   }
   try {
-    const Transitions b = reader_.Read(batch.data(), batch.num_windows);
+    Transitions b = reader_.Read(batch.data(), batch.num_windows);
+    if (prioritized_) b.weight = Weights(batch, env_steps);
     return b.s.size(0) > 0 ? Step(b) : absl::OkStatus();
   } catch (const std::exception& e) {
     return absl::InternalError(absl::StrCat("update ", updates_ + 1, ": ", e.what()));
   }
+}
+
+Tensor Sac::Weights(const WindowBatch& batch, int64_t env_steps) const {
+  const double begin = config_.importance_exponent();
+  const double progress =
+      std::min(static_cast<double>(env_steps) / static_cast<double>(total_env_steps_), 1.0);
+  const std::vector<float> weights =
+      ImportanceWeights(batch.buffer->probabilities, begin + (1 - begin) * progress);
+  return torch::tensor(weights).to(log_alpha_.options());
+}
+
+std::vector<float> Sac::Priorities() const {
+  if (!td_error_.defined()) return {};
+  const Tensor priorities = (td_error_ + kLeastPriority).to(torch::kCPU, torch::kFloat32);
+  const float* const begin = priorities.data_ptr<float>();
+  return {begin, begin + priorities.numel()};
 }
 
 std::map<std::string, double> Sac::Statistics() const {

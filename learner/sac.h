@@ -31,7 +31,10 @@ class Sac final : public Algorithm {
     proto::Sac config;
     uint64_t seed = 1;
     torch::TensorOptions tensors = torch::kFloat32;  // dtype and device of all networks
-    RankGroup* ranks = nullptr;  // that take updates together, float32 then; null: one alone
+    // Weighs windows by their probabilities, and gives them new priorities.
+    bool prioritized = false;
+    int64_t total_env_steps = 1;  // of the run, for the weights' schedule
+    RankGroup* ranks = nullptr;   // that take updates together, float32 then; null: one alone
   };
 
   // INVALID_ARGUMENT: a layout that SAC cannot learn from.
@@ -44,6 +47,7 @@ class Sac final : public Algorithm {
   absl::Status Update(const WindowBatch& batch, int64_t env_steps) override;
   absl::StatusOr<ReplicaStore*> MakeReplica(const ReplicaShape& shape) override;
   absl::Status UpdateFromReplica(int64_t count, int64_t env_steps) override;
+  std::vector<float> Priorities() const override;
   int64_t updates() const override { return updates_; }
   std::map<std::string, double> Statistics() const override;
   absl::StatusOr<std::string> EncodePolicy(const PolicyStamp& stamp) const override;
@@ -63,6 +67,8 @@ class Sac final : public Algorithm {
     SeenTransitions actor, critics;
   };
 
+  // Importance weights of a batch, [B].
+  torch::Tensor Weights(const WindowBatch& batch, int64_t env_steps) const;
   absl::Status ImproveCritics(const Transitions& b, const torch::Tensor& s_next_of_actor,
                               const torch::Tensor& alpha);
   // Returns log pi(a|s) of the actions that it drew, [B]; of all ranks their mean, [1].
@@ -86,6 +92,8 @@ class Sac final : public Algorithm {
 
   const proto::Sac config_;
   RankGroup* const ranks_;
+  const bool prioritized_;
+  const int64_t total_env_steps_;
   const double target_entropy_;  // nats
   const bool on_v_;              // the critics are V(s)
   const TransitionReader reader_;
@@ -99,6 +107,7 @@ class Sac final : public Algorithm {
   std::unique_ptr<RamReplicaStore> replica_;  // null: none was asked for
   // Of the last update; not read before somebody asks.
   torch::Tensor q_loss_, actor_loss_, q_mean_, entropy_;
+  torch::Tensor td_error_;  // [B], mean over the critics
 };
 
 }  // namespace troupe

@@ -233,7 +233,11 @@ absl::Status Trainer::UpdateFromShards() {
   if (!agreed.ok() || *agreed == 0) return agreed.status();
   const WindowBatch batch = *std::exchange(batch_, std::nullopt);
   if (on_policy_) lag_.Add(batch, state_.version);
-  return Learn([&](int64_t steps) { return parts_.algorithm.Update(batch, steps); });
+  const absl::Status status =
+      Learn([&](int64_t steps) { return parts_.algorithm.Update(batch, steps); });
+  const std::vector<float> priorities = parts_.algorithm.Priorities();
+  if (!status.ok() || priorities.empty()) return status;
+  return parts_.replay.UpdatePriorities(batch.buffer->shards, batch.buffer->row_ids, priorities);
 }
 
 absl::Status Trainer::Learn(absl::FunctionRef<absl::Status(int64_t)> update) {

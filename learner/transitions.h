@@ -27,7 +27,8 @@ struct Transitions {
   torch::Tensor gamma;   // [B], gamma^k
   torch::Tensor d;       // [B], 1 if the episode terminated in s_next; truncation leaves it 0
   torch::Tensor s_next;  // [B, observation_size], the observation k steps after s
-  std::optional<TransitionRows> rows{};  // if there is a memory
+  std::optional<torch::Tensor> weight{};  // [B], in the critics' objective; none: all are 1
+  std::optional<TransitionRows> rows{};   // if there is a memory
 };
 
 // Reads windows of n + 1 packed rows as n-step transitions; for a policy with a memory windows of

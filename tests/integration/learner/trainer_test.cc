@@ -148,6 +148,15 @@ class TrainerTest : public testing::Test {
     config_.add_shards(absl::StrCat("127.0.0.1:", server_->port()));
     StartWriter();
   }
+  // Starts the shard and its writer anew, with a table of priorities.
+  void UsePriorities() {
+    StopAll();
+    std::filesystem::remove_all(options_.data_dir);
+    options_.tables[0].selector = proto::PRIORITIZED;
+    config_.mutable_tables(0)->set_selector(proto::PRIORITIZED);
+    server_ = Server::Start(config_.shards(0), options_).value();
+    StartWriter();
+  }
   // What the shard knows of the table.
   proto::TableDescription Table() {
     return server_->shard().FindTable("replay").value()->Describe();
@@ -164,11 +173,15 @@ class TrainerTest : public testing::Test {
     }
   }
   ~TrainerTest() override {
+    StopAll();
+    std::filesystem::remove_all(dir_);
+  }
+  void StopAll() {
     writer_->Stop();
     feeder_.join();
     writer_ = nullptr;
     server_->Stop(absl::Seconds(1));
-    std::filesystem::remove_all(dir_);
+    server_ = nullptr;
   }
 
   // Rows as fast as the shard lets them in.
@@ -214,6 +227,17 @@ TEST_F(TrainerTest, LearnsFromEveryStepAfterTheWarmUpAndEndsWithAFinalSnapshot) 
   EXPECT_TRUE((*policy)->metadata().final_one);
   EXPECT_FALSE((*policy)->metadata().warmup);
   EXPECT_GE((*policy)->metadata().env_steps, 300);
+}
+
+TEST_F(TrainerTest, APrioritizedTableLearnsTheErrorsOfItsWindows) {
+  UsePriorities();
+  Learner learner(config_, dir_);
+  ASSERT_TRUE(learner.trainer->Run().ok());
+  const proto::TableDescription table = Table();
+  EXPECT_GT(table.priorities_updated(), 0);
+  EXPECT_LE(table.priorities_updated() + table.priorities_unknown(),
+            static_cast<uint64_t>(learner.trainer->target_updates()) * 8);
+  EXPECT_EQ(table.priorities_unknown(), 0);
 }
 
 TEST_F(TrainerTest, APolicyThatWasTakenIsPublishedAfterTheNextUpdatesBegan) {

@@ -201,6 +201,10 @@ INSTANTIATE_TEST_SUITE_P(
               {"learner.sampling=REPLICA", "tables.selector=PRIORITIZED"},
               "learner.sampling = REPLICA: selector = PRIORITIZED of table 'replay'; must be "
               "UNIFORM"},
+        Fault{"PrioritiesOfSequences",
+              {"tables.selector=PRIORITIZED", "learner.sac.recurrence.kind=GRU"},
+              "selector = PRIORITIZED of table 'replay', which the learner samples: only "
+              "learner.sac without a recurrence"},
         Fault{"ReplicaOfSequences",
               {"learner.sampling=REPLICA", "learner.sac.recurrence.kind=GRU"},
               "must be n_step + 1: a replica holds transitions, not sequences"},

@@ -119,7 +119,7 @@ double SacReference::CriticLoss(const Numbers& critics, const std::vector<Transi
   for (int64_t e = 0; e < E; ++e) {
     for (size_t b = 0; b < batch.size(); ++b) {
       const double error = Q(critics, e, batch[b].s, batch[b].a) - y[b];
-      loss += 0.5 * error * error / static_cast<double>(batch.size());
+      loss += 0.5 * batch[b].weight * error * error / static_cast<double>(batch.size());
     }
   }
   return loss;

@@ -16,6 +16,7 @@ struct SacReference {
     Numbers s, a;
     double r, gamma, d;
     Numbers s_next;
+    double weight = 1;  // in the critics' loss
   };
   // The random numbers of one update.
   struct Noise {

@@ -71,6 +71,7 @@ std::vector<SacReference::Transition> ToReference(const Transitions& b) {
   for (int64_t i = 0; i < kBatch; ++i) {
     batch.push_back({ToNumbers(b.s[i]), ToNumbers(b.a[i]), b.r[i].item<double>(),
                      b.gamma[i].item<double>(), b.d[i].item<double>(), ToNumbers(b.s_next[i])});
+    if (b.weight) batch.back().weight = (*b.weight)[i].item<double>();
   }
   return batch;
 }
@@ -148,7 +149,8 @@ TEST_P(SacUpdate, IsTheOneWrittenOutInPlainArithmetic) {
   sac->target_critics().parameters().values().mul_(0.7);
   SacReference reference = MakeReference(config, *sac);
   for (int update = 1; update <= 4; ++update) {
-    const Transitions b = RandomBatch(update);
+    Transitions b = RandomBatch(update);
+    if (update > 2) b.weight = b.r.sigmoid();
     const SacReference::Noise noise = NextNoise(*sac, config);
     const auto batch = ToReference(b);
     const double alpha = reference.has_entropy ? std::exp(reference.log_alpha) : 0;
@@ -191,6 +193,100 @@ INSTANTIATE_TEST_SUITE_P(
                      c.set_actor_uses_mean_critic(true);
                    }}),
     [](const auto& info) { return info.param.name; });
+
+// Batches of windows of two rows, drawn with uneven odds.
+class PrioritizedSacTest : public testing::Test {
+ protected:
+  static constexpr int64_t kSteps = 1000;  // of the run
+
+  PrioritizedSacTest() : layout_(MakeLayout(kStates, {-1, -1}, {1, 1})) {
+    const auto pool = std::make_shared<BatchPool>(kBatch, 2, layout_.stride_bytes());
+    batch_ = pool->Take();
+    std::vector<Row> rows;
+    for (int i = 0; i < 2 * kBatch; ++i) {
+      const auto x = static_cast<float>(i);
+      rows.push_back({.observation = {x / 7, -x / 5, 0.5F},
+                      .action = {std::sin(x), 0.1F},
+                      .reward = x * x / 3});
+    }
+    const std::vector<uint8_t> bytes = Pack(layout_, rows);
+    std::copy(bytes.begin(), bytes.end(), batch_.buffer->data);
+    batch_.buffer->probabilities = {0.5, 0.25, 0.125, 0.0625, 0.03125, 0.03125};
+  }
+
+  std::unique_ptr<Sac> Make(bool prioritized) {
+    return *Sac::Create({.config = SmallConfig(),
+                         .tensors = torch::kFloat64,
+                         .prioritized = prioritized,
+                         .total_env_steps = kSteps},
+                        layout_);
+  }
+
+  Transitions Read() const {
+    return TransitionReader::Create(layout_, {.tensors = torch::kFloat64})
+        ->Read(batch_.data(), kBatch);
+  }
+
+  const Layout layout_;
+  WindowBatch batch_;
+};
+
+TEST_F(PrioritizedSacTest, ANewPriorityIsTheWindowsErrorAsTheMeanOverTheCritics) {
+  const auto sac = Make(true);
+  EXPECT_TRUE(sac->Priorities().empty());
+  const Transitions b = Read();
+  SacReference reference = MakeReference(SmallConfig(), *sac);
+  const Numbers y = reference.Targets(ToReference(b), NextNoise(*sac, SmallConfig()),
+                                      std::exp(reference.log_alpha));
+  at::Generator unused = at::globalContext().defaultGenerator(torch::kCPU).clone();
+  const Tensor q = sac->critics().Values(b.s, b.a, unused).detach();
+  const Tensor errors = (q - torch::tensor(y, torch::kFloat64)).abs().mean(0);
+
+  ASSERT_TRUE(sac->Update(batch_, 0).ok());
+  const std::vector<float> priorities = sac->Priorities();
+  ExpectNear({priorities.begin(), priorities.end()}, ToNumbers(errors), 1e-4, "priority");
+}
+
+TEST_F(PrioritizedSacTest, AWindowWithoutAnErrorKeepsAChance) {
+  const auto sac = Make(true);
+  sac->critics().parameters().values().zero_();
+  sac->target_critics().parameters().values().zero_();
+  sac->log_alpha().fill_(-100);
+  ASSERT_TRUE(sac->Update(batch_, 0).ok());
+  EXPECT_GT(sac->Priorities()[0], 0);  // its reward is 0
+  EXPECT_LT(sac->Priorities()[0], 1e-5);
+}
+
+TEST_F(PrioritizedSacTest, LossesAreWeighedAgainstTheOddsMoreAndMoreOverTheRun) {
+  const auto loss = [](Sac& sac) { return sac.Statistics().at("q_loss"); };
+  // Each window's own loss by a weight of exponent beta, the largest scaled to 1.
+  const auto expected = [&](double beta) {
+    double sum = 0;
+    for (int i = 0; i < kBatch; ++i) {
+      Transitions b = Read();
+      b.weight = torch::one_hot(torch::tensor(i), kBatch).to(torch::kFloat64);
+      const auto sac = Make(false);
+      EXPECT_TRUE(sac->Step(b).ok());
+      sum += loss(*sac) * std::pow(0.03125 / batch_.buffer->probabilities[i], beta);
+    }
+    return sum;
+  };
+  const std::pair<int64_t, double> exponents[] = {{0, 0.4}, {kSteps / 2, 0.7}, {2 * kSteps, 1}};
+  for (const auto& [env_steps, beta] : exponents) {
+    const auto sac = Make(true);
+    ASSERT_TRUE(sac->Update(batch_, env_steps).ok());
+    EXPECT_NEAR(loss(*sac), expected(beta), 1e-5 * loss(*sac)) << env_steps;
+  }
+}
+
+TEST_F(PrioritizedSacTest, WithoutPrioritiesTheOddsDoNotMatter) {
+  const auto sac = Make(false), other = Make(false);
+  ASSERT_TRUE(sac->Update(batch_, 0).ok());
+  batch_.buffer->probabilities.assign(kBatch, 0.5);
+  ASSERT_TRUE(other->Update(batch_, 0).ok());
+  EXPECT_EQ(*sac->Save(), *other->Save());
+  EXPECT_TRUE(sac->Priorities().empty());
+}
 
 TEST(SacObjectivesTest, AreTheHandComputedValues) {
   const Tensor q = torch::tensor({1., 2., 3., 5.}).view({2, 2});
