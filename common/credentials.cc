@@ -1,9 +1,13 @@
 #include "common/credentials.h"
 
+#include <openssl/bio.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <ctime>
 #include <vector>
 
 #include "absl/memory/memory.h"
@@ -55,9 +59,24 @@ absl::StatusOr<std::shared_ptr<const Credentials>> Credentials::MutualTls(
     }
   }
   std::unique_ptr<Credentials> credentials(new Credentials(false));
+  credentials->certificate_file_ = certificate;
   credentials->certificates_ = std::make_shared<tls::FileWatcherCertificateProvider>(
       key, certificate, authority, kSecondsBetweenReads);
   return credentials;
+}
+
+absl::Time Credentials::CertificateExpiry() const {
+  if (certificates_ == nullptr) return absl::InfiniteFuture();
+  const std::unique_ptr<BIO, decltype(&BIO_free)> file(BIO_new_file(certificate_file_.c_str(), "r"),
+                                                       &BIO_free);
+  if (file == nullptr) return absl::UnixEpoch();
+  const std::unique_ptr<X509, decltype(&X509_free)> certificate(
+      PEM_read_bio_X509(file.get(), nullptr, nullptr, nullptr), &X509_free);
+  std::tm end = {};
+  if (certificate == nullptr || ASN1_TIME_to_tm(X509_get0_notAfter(certificate.get()), &end) != 1) {
+    return absl::UnixEpoch();
+  }
+  return absl::FromTM(end, absl::UTCTimeZone());
 }
 
 absl::Status Credentials::CheckPlaintext(absl::string_view target) const {

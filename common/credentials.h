@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "grpcpp/security/credentials.h"
 #include "grpcpp/security/server_credentials.h"
 #include "grpcpp/security/tls_certificate_provider.h"
@@ -33,6 +34,9 @@ class Credentials final {
 
   // Do both sides show certificates?
   bool authenticates() const { return certificates_ != nullptr; }
+  // When the certificate runs out that is there now.  InfiniteFuture: there is none; the epoch: it
+  // cannot be read.
+  absl::Time CertificateExpiry() const;
 
   // FAILED_PRECONDITION: plaintext would leave this machine.
   absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> ForChannel(
@@ -46,6 +50,7 @@ class Credentials final {
   absl::Status CheckPlaintext(absl::string_view target) const;
 
   const bool anywhere_;
+  std::string certificate_file_;
   // None: plaintext.
   std::shared_ptr<grpc::experimental::CertificateProviderInterface> certificates_;
 };

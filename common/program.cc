@@ -145,6 +145,12 @@ absl::Status RunBody(const ProgramSpec& spec, const CommandLine& command_line,
   Metrics metrics(spec.name);
   Program program{spec.name, *std::move(config), stop, metrics, *credentials};
   if (absl::GetFlag(FLAGS_health)) return CheckHealth(spec, program);
+  metrics.AddSampledGauge(
+      "troupe_certificate_expiry_timestamp_seconds",
+      "When the certificate of --tls_dir runs out, in Unix time; +Inf: there is none.",
+      [credentials = *credentials] {
+        return absl::ToDoubleSeconds(credentials->CertificateExpiry() - absl::UnixEpoch());
+      });
   if (status = ServeMetrics(metrics); !status.ok()) return status;
   status = body(program);
   metrics.StopServing();

@@ -1,11 +1,13 @@
 """deploy/certs and the programs' --tls_dir: roles over a real shard, and what wrong use says."""
 
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
 import time
 import unittest
+import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 BIN = pathlib.Path(sys.argv.pop(1))
@@ -31,6 +33,7 @@ class CertsTest(unittest.TestCase):
         shard = subprocess.Popen(
             [BIN / "troupe-replay-server", f"--data_dir={self.folder / 'data'}",
              "--listen=0.0.0.0:0", f"--port_file={port_file}",
+             "--metrics_port=0", f"--metrics_port_file={self.folder / 'metrics_port'}",
              f"--tls_dir={self.certs / 'replay_server'}"], stderr=subprocess.DEVNULL)
         self.addCleanup(shard.wait)
         self.addCleanup(shard.kill)
@@ -65,6 +68,22 @@ class CertsTest(unittest.TestCase):
         self.assertNotEqual((self.certs / "operator" / "cert.pem").read_bytes(), before)
         health = self.ask(address, "--health", f"--tls_dir={self.certs / 'operator'}")
         self.assertEqual(health.returncode, 0, health.stderr)
+
+    def test_a_shard_says_when_its_certificate_runs_out(self):
+        self.start_shard()
+        url = f"http://127.0.0.1:{(self.folder / 'metrics_port').read_text().strip()}/metrics"
+
+        def seconds_left():
+            with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as answer:
+                found = re.search(r"^troupe_certificate_expiry_timestamp_seconds (\S+)$",
+                                  answer.read().decode(), re.MULTILINE)
+            return float(found[1]) - time.time()
+        day = 24 * 3600
+        self.assertAlmostEqual(seconds_left(), 365 * day, delta=day)
+        self.assertEqual(run(ROOT / "deploy" / "certs", self.certs, "--days", "3").returncode, 0)
+        self.assertAlmostEqual(seconds_left(), 3 * day, delta=day)
+        (self.certs / "replay_server" / "cert.pem").write_text("nonsense")
+        self.assertLess(seconds_left(), 0)
 
     def test_keys_are_their_owners_alone(self):
         for key in self.certs.glob("*/key.pem"):

@@ -36,7 +36,8 @@ PROCESSES = {**dict.fromkeys(SHARDS, "shard"), **dict.fromkeys(LEARNER, "learner
 REFUSED, REFUSED_AT_THE_END = (f'troupe_replay_calls_refused_total{{code="{code}"}}'
                                for code in ("PERMISSION_DENIED", "UNAVAILABLE"))
 OF_ALL = {"up": constant(1), "process_start_time_seconds": constant(-3600),
-          "process_open_fds": constant(60), "process_max_fds": constant(1024)}
+          "process_open_fds": constant(60), "process_max_fds": constant(1024),
+          "troupe_certificate_expiry_timestamp_seconds": constant(1e9)}
 # 1,000 windows of warm-up, then 20 windows/s and 20 * 256 samples/s.
 HEALTHY_OF_ROLE = {
     "shard": {
@@ -176,6 +177,11 @@ FAULTS = {
     "a large disk that has room": (
         [("troupe_disk_free_bytes", SHARDS, constant(4e11)),
          ("troupe_disk_size_bytes", SHARDS, constant(1e13))], []),
+    "a certificate that lasts for another week": (
+        [("troupe_certificate_expiry_timestamp_seconds", ["actor-1"], constant(7 * 86400))],
+        ["CertificateExpires"]),
+    "a certificate that lasts for another month": (
+        [("troupe_certificate_expiry_timestamp_seconds", ["actor-1"], constant(30 * 86400))], []),
     "half of the samples that are due": (
         [("troupe_replay_windows_sampled_total", SHARDS, growing(1280))],
         ["ReplayRatioOffTarget"]),
