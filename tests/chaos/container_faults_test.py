@@ -5,7 +5,8 @@ restart of one that crashed, a shard and the learner cut off from the network, a
 
 A fault lasts S seconds (5; by hand 60), a cut at least 35, which is when keepalives notice it.  Training
 goes on, or does so within 5 s of the fault's end, and at last every row that a shard has acked is there
-once.  Prints one JSON line a fault; exit code 1: something was violated."""
+once.  A fault of a minute fires its own alert, and none fires another.  Prints one JSON line a fault;
+exit code 1: something was violated."""
 
 import argparse
 import glob
@@ -32,6 +33,11 @@ BACK_SECONDS = 60
 UPDATES = 20
 NUM_CONTAINERS = 7
 TICK_SECONDS = 0.05
+# An alert comes with a fault that lasts, and its end ends it.
+ALERTS = {"replay-0": "ReplayShardDown", "replay-1": "ReplayShardDown", "learner": "LearnerDown",
+          "actor": "ActorsLost", "evaluator": "EvaluatorDown"}
+# for: 30s, after two scrapes and an evaluation.
+ALERT_SECONDS = 60
 
 
 class Faults:
@@ -126,14 +132,36 @@ class Test:
         end = getattr(self._faults, fault)(service)
         began = time.monotonic()
         goes_on = self.updates(max(seconds, RESUME_SECONDS))
-        time.sleep(max(0, began + seconds - time.monotonic()))
+        fired = set()
+        while time.monotonic() < began + seconds:
+            fired |= self._cluster.firing()
+            time.sleep(TICK_SECONDS)
         end()
         resumed = self.updates(BACK_SECONDS)
         if resumed is None or resumed > RESUME_SECONDS:
             self.violations.append(f"{name}: training went on after {resumed} s")
         self.await_back(name, service)
+        fired |= self.await_quiet(name)
+        self.check_alerts(name, service, seconds, fired)
         print(json.dumps({"fault": name, "seconds": seconds, "goes_on_after": goes_on,
-                          "resumes_after": resumed}), flush=True)
+                          "resumes_after": resumed, "alerts": sorted(fired)}), flush=True)
+
+    def await_quiet(self, name):
+        """Until no alert fires; the names of those that did."""
+        fired = set()
+
+        def is_quiet():
+            firing = self._cluster.firing()
+            fired.update(firing)
+            return not firing
+        self._cluster.wait_for(is_quiet, f"an end of the alerts after {name}")
+        return fired
+
+    def check_alerts(self, name, service, seconds, fired):
+        own = {ALERTS[service]} if service in ALERTS else set()
+        if not fired <= own or (seconds >= ALERT_SECONDS and fired != own):
+            self.violations.append(f"{name}, {seconds} s: alerts {sorted(fired)}, not "
+                                   f"{sorted(own)}")
 
     def await_back(self, name, service):
         """The container is well, and does what it is for."""

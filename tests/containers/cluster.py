@@ -8,6 +8,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
+import packed
 from engine import ROOT, Failure, run
 
 sys.path.insert(0, os.path.join(ROOT, "deploy", "supervisor"))
@@ -16,6 +17,7 @@ import ports  # noqa: E402
 ONCE = ["certs", "config"]  # do their work and end
 SERVICES = [*ONCE, "replay-0", "replay-1", "learner", "actor", "evaluator",
             "prometheus"]
+IMAGES = ["certs", "prometheus", "replay_server", "actor", "learner"]
 TAG = "test"
 BUILD_SECONDS = 1800
 TICK_SECONDS = 0.2
@@ -50,7 +52,12 @@ class Cluster:
                    env={**self._environment, "TROUPE_SET": " ".join(settings)})
 
     def build(self):
-        self.compose("build", timeout=BUILD_SECONDS)
+        """From nothing, or, if TROUPE_PACKED names a folder of built programs, with these."""
+        built = os.environ.get("TROUPE_PACKED")
+        if built:
+            packed.build(built, IMAGES, TAG, self._environment["TROUPE_REVISION"], BUILD_SECONDS)
+        else:
+            self.compose("build", timeout=BUILD_SECONDS)
 
     def up(self, *words, services=SERVICES):
         self.compose("up", "--detach", *words, *services)
@@ -97,14 +104,23 @@ class Cluster:
 
     def query(self, expression):
         """The values of an instant query; empty too where Prometheus does not answer."""
-        url = f"http://127.0.0.1:{self._prometheus_port}/api/v1/query?"
+        data = self._ask("query?" + urllib.parse.urlencode({"query": expression}))
+        return [float(series["value"][1]) for series in data["result"]] if data else []
+
+    def firing(self):
+        """Names of the alerts that fire; empty too where Prometheus does not answer."""
+        data = self._ask("alerts")
+        alerts = data["alerts"] if data else []
+        return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
+
+    def _ask(self, what):
+        """None: Prometheus does not answer."""
+        url = f"http://127.0.0.1:{self._prometheus_port}/api/v1/{what}"
         try:
-            with urllib.request.urlopen(url + urllib.parse.urlencode({"query": expression}),
-                                        timeout=10) as answer:
-                result = json.load(answer)["data"]["result"]
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                return json.load(answer)["data"]
         except (OSError, urllib.error.URLError):
-            return []
-        return [float(series["value"][1]) for series in result]
+            return None
 
     def await_value(self, expression, accept, what):
         self.wait_for(lambda: any(map(accept, self.query(expression))), what)
