@@ -1,8 +1,13 @@
-"""A Docker engine to test with, on a machine that may have none and can pull no image."""
+"""A Docker engine to test with, on a machine that may have none and can pull no image.
+
+  engine.py
+
+Exit code 1: none can be had here; why is on stderr."""
 
 import os
 import shutil
 import subprocess
+import sys
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -72,3 +77,11 @@ class Engine:
             run("docker", "pull", "-q", BASE_IMAGE, timeout=PULL_SECONDS)
         except (Failure, subprocess.TimeoutExpired):
             run("deploy/base_image", BASE_IMAGE, timeout=600)
+
+
+if __name__ == "__main__":
+    try:
+        with Engine():
+            sys.exit(0)
+    except (Failure, OSError, subprocess.TimeoutExpired) as failure:
+        sys.exit(f"engine.py: {failure}")
