@@ -132,10 +132,10 @@ class Test:
         end = getattr(self._faults, fault)(service)
         began = time.monotonic()
         goes_on = self.updates(max(seconds, RESUME_SECONDS))
-        fired = set()
+        fired = self._cluster.firing()
         while time.monotonic() < began + seconds:
-            fired |= self._cluster.firing()
             time.sleep(TICK_SECONDS)
+            fired |= self._cluster.firing()
         end()
         resumed = self.updates(BACK_SECONDS)
         if resumed is None or resumed > RESUME_SECONDS:
