@@ -2,7 +2,8 @@
 
   engine.py
 
-Exit code 1: none can be had here; why is on stderr."""
+Exit code 1: none can be had here, or its containers cannot install Debian's packages, as images are
+made of; why is on stderr."""
 
 import os
 import shutil
@@ -82,6 +83,6 @@ class Engine:
 if __name__ == "__main__":
     try:
         with Engine():
-            sys.exit(0)
+            run("docker", "run", "--rm", BASE_IMAGE, "apt-get", "-q", "update", "--error-on=any")
     except (Failure, OSError, subprocess.TimeoutExpired) as failure:
         sys.exit(f"engine.py: {failure}")
