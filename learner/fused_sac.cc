@@ -154,6 +154,7 @@ absl::StatusOr<std::unique_ptr<FusedSac>> FusedSac::Create(const Options& option
 FusedSac::FusedSac(const Options& options, TransitionReader reader, int64_t stride_bytes,
                    std::unique_ptr<SacEngine> engine)
     : config_(options.config),
+      prioritized_(options.prioritized),
       draw_seed_(3 * options.seed + 2),
       reader_(std::move(reader)),
       stride_bytes_(stride_bytes),
@@ -193,12 +194,20 @@ absl::Status FusedSac::Update(const WindowBatch& batch, int64_t env_steps) {
       transitions_[i] = {2 * i, 2 * i + 1, reward.data_ptr<float>()[i],
                          discount.data_ptr<float>()[i]};
     }
+    std::vector<float> weights;
+    if (prioritized_) weights = prioritized_->Weights(batch, env_steps);
     return engine_->Update({.rows = absl::MakeConstSpan(rows.data_ptr<float>(), rows.numel()),
                             .transitions = transitions_,
+                            .weights = weights,
                             .noise = {}});
   } catch (const std::exception& e) {
     return absl::InternalError(absl::StrCat("update ", updates() + 1, ": ", e.what()));
   }
+}
+
+std::vector<float> FusedSac::Priorities() const {
+  if (!prioritized_ || updates() == 0) return {};
+  return Prioritized::Priorities(engine_->AbsoluteErrors());
 }
 
 std::map<std::string, double> FusedSac::Statistics() const {

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "common/layout.h"
 #include "learner/algorithm.h"
 #include "learner/fused/sac_engine.h"
+#include "learner/prioritized.h"
 #include "learner/transitions.h"
 #include "proto/config.pb.h"
 
@@ -25,6 +27,7 @@ class FusedSac final : public Algorithm {
   struct Options {
     proto::Sac config;
     uint64_t seed = 1;
+    std::optional<Prioritized> prioritized{};  // none: batches are uniform
     int ranks = 1;  // that share each update; the engine's batch is that of all of them
   };
   using EngineMaker = std::function<absl::StatusOr<std::unique_ptr<SacEngine>>(const SacModel&)>;
@@ -36,6 +39,7 @@ class FusedSac final : public Algorithm {
                                                           const EngineMaker& make_engine);
 
   absl::Status Update(const WindowBatch& batch, int64_t env_steps) override;
+  std::vector<float> Priorities() const override;
   absl::StatusOr<ReplicaStore*> MakeReplica(const ReplicaShape& shape) override {
     return engine_->MakeReplica(shape);
   }
@@ -57,6 +61,7 @@ class FusedSac final : public Algorithm {
   absl::Status LoadFiles(const std::map<std::string, std::string>& files);
 
   const proto::Sac config_;
+  const std::optional<Prioritized> prioritized_;
   const uint64_t draw_seed_;
   const TransitionReader reader_;
   const int64_t stride_bytes_;

@@ -4,6 +4,7 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -12,6 +13,7 @@
 #include "learner/fused/cuda_sac_engine.h"
 #include "learner/fused_sac.h"
 #include "learner/ppo.h"
+#include "learner/prioritized.h"
 #include "learner/sac.h"
 
 namespace troupe {
@@ -50,9 +52,11 @@ absl::Status LogEngine(const proto::Learner& learner, const absl::Status& fused)
   return absl::OkStatus();
 }
 
-bool IsPrioritized(const proto::Config& config) {
+// None: the learner's table draws uniformly.
+std::optional<Prioritized> PrioritizedOf(const proto::Config& config) {
   const absl::StatusOr<proto::Table> table = EffectiveTable(config, config.learner().table());
-  return table.ok() && table->selector() == proto::PRIORITIZED;
+  if (!table.ok() || table->selector() != proto::PRIORITIZED) return std::nullopt;
+  return Prioritized(config.learner().sac().importance_exponent(), config.total_env_steps());
 }
 
 // The fused engine, if that is wanted and computes this; null: the reference is to be used.
@@ -61,17 +65,17 @@ absl::StatusOr<std::unique_ptr<Algorithm>> MakeFusedSac(const proto::Config& con
                                                         const Layout& layout, RankGroup* ranks) {
   const proto::Learner& learner = config.learner();
   if (learner.engine() == proto::REFERENCE) return nullptr;
-  if (IsPrioritized(config)) {
-    const absl::Status status =
-        LogEngine(learner, absl::UnimplementedError("the learner's table is PRIORITIZED"));
-    if (!status.ok()) return status;
-    return nullptr;
-  }
   absl::StatusOr<std::unique_ptr<FusedSac>> sac = FusedSac::Create(
       {.config = learner.sac(),
        .seed = config.seed(),
+       .prioritized = PrioritizedOf(config),
        .ranks = ranks == nullptr ? 1 : ranks->size()},
-      layout, [&](const SacModel& model) { return MakeSacEngine(learner, device, model, ranks); });
+      layout, [&](const SacModel& model) -> absl::StatusOr<std::unique_ptr<SacEngine>> {
+        if (device.is_cuda() && PrioritizedOf(config)) {
+          return absl::UnimplementedError("on CUDA the fused engine weighs no losses");
+        }
+        return MakeSacEngine(learner, device, model, ranks);
+      });
   if (absl::Status status = LogEngine(learner, sac.status()); !status.ok()) return status;
   if (!sac.ok()) return nullptr;
   return std::unique_ptr<Algorithm>(*std::move(sac));
@@ -121,8 +125,7 @@ absl::StatusOr<std::unique_ptr<Algorithm>> MakeAlgorithm(const proto::Config& co
         Sac::Create({.config = learner.sac(),
                      .seed = config.seed(),
                      .tensors = torch::TensorOptions().dtype(torch::kFloat32).device(device),
-                     .prioritized = IsPrioritized(config),
-                     .total_env_steps = config.total_env_steps(),
+                     .prioritized = PrioritizedOf(config),
                      .ranks = ranks},
                     layout);
     if (!sac.ok()) return sac.status();

@@ -1,6 +1,5 @@
 #include "learner/sac.h"
 
-#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -21,8 +20,6 @@ namespace {
 
 // Replayed actions are at most this far from 0; tanh of nothing is 1.
 constexpr double kMostSquashed = 1 - 1e-6;
-// What a window without an error keeps (arXiv 1511.05952, section 3.3).
-constexpr double kLeastPriority = 1e-6;
 
 GaussianActor::Share ShareOf(const RankGroup* ranks) {
   if (ranks == nullptr) return {};
@@ -49,7 +46,6 @@ Sac::Sac(const Options& options, TransitionReader reader, int64_t stride_bytes)
     : config_(options.config),
       ranks_(options.ranks),
       prioritized_(options.prioritized),
-      total_env_steps_(std::max<int64_t>(options.total_env_steps, 1)),
       target_entropy_(-options.config.target_entropy_scale() * reader.action_size()),
       on_v_(options.config.critic_kind() == proto::V_FROM_REPLAY),
       reader_(std::move(reader)),
@@ -215,27 +211,19 @@ absl::Status Sac::Update(const WindowBatch& batch, int64_t env_steps) {
   }
   try {
     Transitions b = reader_.Read(batch.data(), batch.num_windows);
-    if (prioritized_) b.weight = Weights(batch, env_steps);
+    if (prioritized_) {
+      b.weight = torch::tensor(prioritized_->Weights(batch, env_steps)).to(log_alpha_.options());
+    }
     return b.s.size(0) > 0 ? Step(b) : absl::OkStatus();
   } catch (const std::exception& e) {
     return absl::InternalError(absl::StrCat("update ", updates_ + 1, ": ", e.what()));
   }
 }
 
-Tensor Sac::Weights(const WindowBatch& batch, int64_t env_steps) const {
-  const double begin = config_.importance_exponent();
-  const double progress =
-      std::min(static_cast<double>(env_steps) / static_cast<double>(total_env_steps_), 1.0);
-  const std::vector<float> weights =
-      ImportanceWeights(batch.buffer->probabilities, begin + (1 - begin) * progress);
-  return torch::tensor(weights).to(log_alpha_.options());
-}
-
 std::vector<float> Sac::Priorities() const {
   if (!td_error_.defined()) return {};
-  const Tensor priorities = (td_error_ + kLeastPriority).to(torch::kCPU, torch::kFloat32);
-  const float* const begin = priorities.data_ptr<float>();
-  return {begin, begin + priorities.numel()};
+  const Tensor errors = td_error_.to(torch::kCPU, torch::kFloat32);
+  return Prioritized::Priorities({errors.data_ptr<float>(), static_cast<size_t>(errors.numel())});
 }
 
 std::map<std::string, double> Sac::Statistics() const {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,7 @@
 #include "common/layout.h"
 #include "learner/adam.h"
 #include "learner/algorithm.h"
+#include "learner/prioritized.h"
 #include "learner/ram_replica_store.h"
 #include "learner/rank_group.h"
 #include "learner/sac_networks.h"
@@ -31,10 +33,8 @@ class Sac final : public Algorithm {
     proto::Sac config;
     uint64_t seed = 1;
     torch::TensorOptions tensors = torch::kFloat32;  // dtype and device of all networks
-    // Weighs windows by their probabilities, and gives them new priorities.
-    bool prioritized = false;
-    int64_t total_env_steps = 1;  // of the run, for the weights' schedule
-    RankGroup* ranks = nullptr;   // that take updates together, float32 then; null: one alone
+    std::optional<Prioritized> prioritized{};        // none: batches are uniform
+    RankGroup* ranks = nullptr;  // that take updates together, float32 then; null: one alone
   };
 
   // INVALID_ARGUMENT: a layout that SAC cannot learn from.
@@ -67,8 +67,6 @@ class Sac final : public Algorithm {
     SeenTransitions actor, critics;
   };
 
-  // Importance weights of a batch, [B].
-  torch::Tensor Weights(const WindowBatch& batch, int64_t env_steps) const;
   absl::Status ImproveCritics(const Transitions& b, const torch::Tensor& s_next_of_actor,
                               const torch::Tensor& alpha);
   // Returns log pi(a|s) of the actions that it drew, [B]; of all ranks their mean, [1].
@@ -92,8 +90,7 @@ class Sac final : public Algorithm {
 
   const proto::Sac config_;
   RankGroup* const ranks_;
-  const bool prioritized_;
-  const int64_t total_env_steps_;
+  const std::optional<Prioritized> prioritized_;
   const double target_entropy_;  // nats
   const bool on_v_;              // the critics are V(s)
   const TransitionReader reader_;

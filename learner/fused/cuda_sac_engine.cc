@@ -69,6 +69,7 @@ absl::Status CudaSacEngine::RunUpdates(int64_t count) {
 }
 
 absl::Status CudaSacEngine::Update(const SacBatch& batch) {
+  if (!batch.weights.empty()) return absl::UnimplementedError("weights on CUDA");
   if (static_cast<int64_t>(batch.transitions.size()) != model_.batch_size ||
       static_cast<int64_t>(batch.rows.size()) > batch_rows_size_) {
     return absl::InvalidArgumentError(

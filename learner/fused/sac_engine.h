@@ -62,6 +62,8 @@ struct SacStatistics {
 struct SacBatch {
   absl::Span<const float> rows;  // [slots, observation_size + action_size], as in a replica
   absl::Span<const ReplicaTransition> transitions;  // [batch_size], or of this rank's share
+  // Of each one's squared errors, as many as transitions; empty: all are 1.
+  absl::Span<const float> weights;
   // Standard normal, [2, batch_size, action_size]: of a' and of a.  Empty: the engine's own.
   absl::Span<const float> noise;
 };
@@ -77,7 +79,11 @@ class SacEngine {
   virtual const SacModel& model() const = 0;
 
   // One update.  The spans are free on return, though the work may still be under way.
+  // UNIMPLEMENTED: there are weights, and this engine takes none.
   virtual absl::Status Update(const SacBatch& batch) = 0;
+  // Of each transition of the last Update(), |Q - y| as the mean over the critics; empty where the
+  // engine takes no weights.
+  virtual std::vector<float> AbsoluteErrors() const { return {}; }
 
   // The replica that UpdateFromReplica draws from; made at the first call, which names its shape.
   // It belongs to the engine.  RESOURCE_EXHAUSTED: no memory for it.

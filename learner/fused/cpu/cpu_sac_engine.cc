@@ -81,6 +81,7 @@ class CpuSacEngine final : public SacEngine {
 
   const SacModel& model() const override { return model_; }
   absl::Status Update(const SacBatch& batch) override;
+  std::vector<float> AbsoluteErrors() const override;
   absl::StatusOr<ReplicaStore*> MakeReplica(const ReplicaShape& shape) override;
   absl::Status UpdateFromReplica(int64_t count) override;
   int64_t updates() const override { return updates_; }
@@ -195,9 +196,18 @@ absl::Status CpuSacEngine::Update(const SacBatch& batch) {
   return UpdateWith(noise, [&](SacWorker& worker) {
     const int64_t first = worker.begin() - first_row_;
     for (int64_t i = 0; i < worker.size(); ++i) {
-      worker.SetTransition(i, batch.transitions[first + i], batch.rows.data());
+      worker.SetTransition(i, batch.transitions[first + i], batch.rows.data(),
+                           batch.weights.empty() ? 1 : batch.weights[first + i]);
     }
   });
+}
+
+std::vector<float> CpuSacEngine::AbsoluteErrors() const {
+  std::vector<float> errors;
+  for (const SacWorker& worker : workers_) {
+    errors.insert(errors.end(), worker.absolute_errors().begin(), worker.absolute_errors().end());
+  }
+  return errors;
 }
 
 absl::Status CpuSacEngine::UpdateWith(const SacWorker::Noise& noise,

@@ -1,6 +1,7 @@
 #include "learner/fused/cpu/sac_worker.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "learner/fused/sac_formulas.h"
 
@@ -28,6 +29,8 @@ SacWorker::SacWorker(const SacModel& model, const SacNetworks& networks, const K
       next_(size() * input_stride_),
       reward_(size()),
       discount_(size()),
+      weight_(size()),
+      absolute_errors_(size()),
       actor_(networks.actor_mlp, BlockRows(size())),
       critics_{{networks.critic_mlp, BlockRows(size())}, {networks.critic_mlp, BlockRows(size())}},
       y_(kBlockRows),
@@ -48,12 +51,15 @@ SacWorker::SacWorker(const SacModel& model, const SacNetworks& networks, const K
   picks_.reserve(kBlockRows);
 }
 
-void SacWorker::SetTransition(int64_t i, const ReplicaTransition& transition, const float* rows) {
+void SacWorker::SetTransition(int64_t i, const ReplicaTransition& transition, const float* rows,
+                              float weight) {
   std::copy_n(rows + transition.state_slot * inputs_, inputs_, now_.data() + i * input_stride_);
   std::copy_n(rows + transition.next_slot * inputs_, model_.observation_size,
               next_.data() + i * input_stride_);
   reward_[i] = transition.reward;
   discount_[i] = transition.discount;
+  weight_[i] = weight;
+  absolute_errors_[i] = 0;
 }
 
 void SacWorker::DifferentiateCritics(const Noise& noise, float alpha) {
@@ -130,9 +136,11 @@ void SacWorker::DifferentiateCriticsOf(const Range& range, const Noise& noise, f
     MlpBlock& critic = critics_[e];
     mlp.Forward(Critic(networks_.critics, e), now, critic);
     for (int64_t i = 0; i < range.count; ++i) {
-      const float error = critic.output[i] - y_[i];
-      critic.output_gradient[i] = error * inverse_batch_;
-      sums_.squared_error += error * error;
+      const int64_t row = range.first + i;
+      const float error = critic.output[i] - y_[i], weighted = weight_[row] * error;
+      critic.output_gradient[i] = weighted * inverse_batch_;
+      sums_.squared_error += weighted * error;
+      absolute_errors_[row] += std::abs(error) / 2;
       sums_.q += critic.output[i];
     }
     mlp.Backward(Critic(networks_.critics, e), Transposed(e), range.count, nullptr, critic);

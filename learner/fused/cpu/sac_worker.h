@@ -40,8 +40,10 @@ class SacWorker final {
   SacWorker(const SacModel& model, const SacNetworks& networks, const Kernels& kernels,
             int64_t begin, int64_t end);
 
-  // Takes transition `i` of this worker's rows; `rows`: as a replica has them.
-  void SetTransition(int64_t i, const ReplicaTransition& transition, const float* rows);
+  // Takes transition `i` of this worker's rows; `rows`: as a replica has them; `weight`: of its
+  // squared errors.
+  void SetTransition(int64_t i, const ReplicaTransition& transition, const float* rows,
+                     float weight = 1);
 
   // Where noise comes from: of update `update` or, where it is given, from there.
   struct Noise {
@@ -59,6 +61,10 @@ class SacWorker final {
   AlignedFloats& critic_gradient() { return critic_gradient_; }
   AlignedFloats& actor_gradient() { return actor_gradient_; }
   const SacSums& sums() const { return sums_; }
+  // |Q - y| of each row, the mean over the critics.
+  absl::Span<const float> absolute_errors() const {
+    return {absolute_errors_.data(), static_cast<size_t>(size())};
+  }
 
  private:
   // A block of rows, first .. first + count - 1 of this worker's.
@@ -89,7 +95,7 @@ class SacWorker final {
   const float inverse_batch_;
 
   AlignedFloats now_, next_;  // [rows, input_stride_]
-  AlignedFloats reward_, discount_;
+  AlignedFloats reward_, discount_, weight_, absolute_errors_;
   // Of the block that is worked on.
   MlpBlock actor_, critics_[2];
   AlignedFloats y_, log_pi_;

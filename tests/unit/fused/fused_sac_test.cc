@@ -47,20 +47,23 @@ Layout LayoutOf(const Sizes& sizes) {
 
 // Keeps a pointer to its engine, for batches with noise of the test's own.
 std::unique_ptr<FusedSac> MakeFused(const proto::Sac& config, const Layout& layout,
-                                    SacEngine** engine, uint64_t seed = 1) {
-  auto fused =
-      FusedSac::Create({.config = config, .seed = seed}, layout, [&](const SacModel& model) {
-        auto made = MakeCpuSacEngine(model, 1);
-        if (engine != nullptr) *engine = made.get();
-        return made;
-      });
+                                    SacEngine** engine, uint64_t seed = 1,
+                                    std::optional<Prioritized> prioritized = std::nullopt) {
+  auto fused = FusedSac::Create({.config = config, .seed = seed, .prioritized = prioritized},
+                                layout, [&](const SacModel& model) {
+                                  auto made = MakeCpuSacEngine(model, 1);
+                                  if (engine != nullptr) *engine = made.get();
+                                  return made;
+                                });
   EXPECT_TRUE(fused.ok()) << fused.status();
   return *std::move(fused);
 }
 
 std::unique_ptr<Sac> MakeReference(const proto::Sac& config, const Layout& layout,
                                    torch::Dtype dtype, uint64_t seed = 1) {
-  return *Sac::Create({.config = config, .seed = seed, .tensors = dtype}, layout);
+  return *Sac::Create(
+      {.config = config, .seed = seed, .tensors = dtype, .prioritized = Prioritized(0.4, 1000)},
+      layout);
 }
 
 Tensor ToTensor(const std::vector<float>& values, std::vector<int64_t> shape) {
@@ -116,11 +119,17 @@ class FusedAgainstReference : public testing::TestWithParam<FusedCase> {
         fused_(MakeFused(config_, LayoutOf(sizes_), &engine_)),
         random_(engine_->model()) {}
 
-  void UpdateBoth() {
+  void UpdateBoth(bool weighted = false) {
     RandomSac::Batch batch = random_.MakeBatch();
     batch.noise = NextNoise(*reference_, sizes_);
+    Transitions b = ToTransitions(batch, sizes_);
+    if (weighted) {
+      batch.weights = random_.Uniform(sizes_.batch, 1);
+      for (float& weight : batch.weights) weight = std::abs(weight);
+      b.weight = ToTensor(batch.weights, {sizes_.batch});
+    }
     ASSERT_TRUE(engine_->Update(batch.View()).ok());
-    ASSERT_TRUE(reference_->Step(ToTransitions(batch, sizes_)).ok());
+    ASSERT_TRUE(reference_->Step(b).ok());
   }
 
   void ExpectNear(double tolerance) {
@@ -165,6 +174,13 @@ TEST_P(FusedAgainstReference, EveryGradientIsAutogradsOne) {
 TEST_P(FusedAgainstReference, TenUpdatesAgree) {
   for (int i = 0; i < 10; ++i) UpdateBoth();
   ExpectNear(1e-3);
+}
+
+TEST_P(FusedAgainstReference, TenUpdatesOfWeightedErrorsAgreeAndSoDoTheErrors) {
+  for (int i = 0; i < 10; ++i) UpdateBoth(/*weighted=*/true);
+  ExpectNear(1e-3);
+  const Tensor expected = torch::tensor(reference_->Priorities());
+  EXPECT_LT(Distance(engine_->AbsoluteErrors(), expected), 1e-3);
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -234,6 +250,29 @@ TEST(FusedSacTest, BeginsWithTheReferencesNetworksAndLearnsFromTheSameWindows) {
   // Their noise differs, and it reaches the loss through alpha * log pi alone.
   EXPECT_NEAR(fused->Statistics().at("q_mean"), reference->Statistics().at("q_mean"), 1e-6);
   EXPECT_NEAR(fused->Statistics().at("q_loss"), reference->Statistics().at("q_loss"), 0.2);
+}
+
+TEST(FusedSacTest, WeighsPrioritizedWindowsAsTheReferenceDoes) {
+  proto::Sac config = ConfigOf(kWindows);
+  config.set_gamma(0);  // or their noise would differ
+  const Layout layout = LayoutOf(kWindows.sizes);
+  WindowBatch batch = RandomWindows(layout, kWindows.sizes, 3, 1);
+  for (int i = 0; i < batch.num_windows; ++i) {
+    batch.buffer->probabilities[i] = 1 / static_cast<float>(1 + i * i);
+  }
+  const auto reference = MakeReference(config, layout, torch::kFloat32);
+  const auto fused = MakeFused(config, layout, nullptr, 1, Prioritized(0.4, 1000));
+  const auto uniform = MakeFused(config, layout, nullptr);
+  EXPECT_TRUE(fused->Priorities().empty());
+  for (Algorithm* algorithm : std::initializer_list<Algorithm*>{&*reference, &*fused, &*uniform}) {
+    ASSERT_TRUE(algorithm->Update(batch, 500).ok());
+  }
+  const auto loss = [](const Algorithm& algorithm) { return algorithm.Statistics().at("q_loss"); };
+  EXPECT_NEAR(loss(*fused), loss(*reference), 1e-5);
+  EXPECT_GT(loss(*uniform), 1.1 * loss(*fused));
+  const std::vector<float> priorities = fused->Priorities();
+  EXPECT_LT(Distance(priorities, torch::tensor(reference->Priorities())), 1e-5);
+  EXPECT_TRUE(uniform->Priorities().empty());
 }
 
 TEST(FusedSacTest, ARestoredOneGoesOnBitByBit) {

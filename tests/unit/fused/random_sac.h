@@ -33,12 +33,14 @@ class RandomSac final {
   }
 
   struct Batch {
-    std::vector<float> rows, noise;
+    std::vector<float> rows, weights, noise;
     std::vector<ReplicaTransition> transitions;
 
-    SacBatch View() const { return {.rows = rows, .transitions = transitions, .noise = noise}; }
+    SacBatch View() const {
+      return {.rows = rows, .transitions = transitions, .weights = weights, .noise = noise};
+    }
   };
-  // Without noise of its own.
+  // Without weights, and without noise of its own.
   Batch MakeBatch() {
     Batch batch;
     batch.rows = Uniform(2 * model_.batch_size * RowFloats(), 1);

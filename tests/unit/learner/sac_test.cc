@@ -215,11 +215,9 @@ class PrioritizedSacTest : public testing::Test {
   }
 
   std::unique_ptr<Sac> Make(bool prioritized) {
-    return *Sac::Create({.config = SmallConfig(),
-                         .tensors = torch::kFloat64,
-                         .prioritized = prioritized,
-                         .total_env_steps = kSteps},
-                        layout_);
+    Sac::Options options{.config = SmallConfig(), .tensors = torch::kFloat64};
+    if (prioritized) options.prioritized.emplace(0.4, kSteps);
+    return *Sac::Create(options, layout_);
   }
 
   Transitions Read() const {
