@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
@@ -123,6 +124,37 @@ absl::StatusOr<ColumnLayout> Layout::Find(absl::string_view name) const {
                    absl::StrJoin(columns_, ", ", [](std::string* out, const ColumnLayout& column) {
                      absl::StrAppend(out, column.name);
                    })));
+}
+
+absl::StatusOr<ObservationColumns> Layout::Observations() const {
+  ObservationColumns result;
+  for (const ColumnLayout& column : columns_) {
+    if (column.name != kObservation && !absl::StartsWith(column.name, kObservationPrefix)) continue;
+    if (column.dtype == proto::UINT8 && column.shape.size() == 3) {
+      if (result.image.num_elements > 0) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            "column '", column.name, "' is a second image, after '", result.image.name, "'"));
+      }
+      result.image = column;
+      continue;
+    }
+    if (column.dtype != proto::FLOAT32) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("column ", Describe(column), " is neither FLOAT32 nor an image"));
+    }
+    if (result.num_elements == 0) result.offset_bytes = column.offset_bytes;
+    const int64_t end = result.offset_bytes + result.num_elements * ElementBytes(proto::FLOAT32);
+    if (column.offset_bytes != end) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "column '", column.name, "' does not lie behind the other columns of observations"));
+    }
+    result.num_elements += column.num_elements;
+  }
+  if (result.num_elements == 0 && result.image.num_elements == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("no column '", kObservation, "' or '", kObservationPrefix, "NAME'"));
+  }
+  return result;
 }
 
 absl::Status Layout::CheckSame(const Layout& other) const {

@@ -33,7 +33,12 @@ inline constexpr uint32_t kFinalFlags = kTerminated | kTruncated | kCut;
 inline bool IsFinal(uint32_t flags) { return (flags & kFinalFlags) != 0; }
 
 // Names of the columns that the algorithms know.
+//
+// What a policy sees is in the column "observation", or in several, "observation.NAME" each: those
+// of FLOAT32, one after the other, are one vector to it; one of UINT8 and three axes (height,
+// width, channels) is an image.
 inline constexpr absl::string_view kObservation = "observation";
+inline constexpr absl::string_view kObservationPrefix = "observation.";
 inline constexpr absl::string_view kAction = "action";
 inline constexpr absl::string_view kReward = "reward";
 // Logarithm of the density, or probability, with which the policy drew the action.
@@ -51,6 +56,15 @@ struct ColumnLayout {
   int64_t size_bytes = 0;
 };
 
+// The columns of observations of a layout.
+struct ObservationColumns {
+  // Those of FLOAT32, which lie in a row without gaps.
+  int64_t offset_bytes = 0;
+  int64_t num_elements = 0;  // 0: there are none
+  // None: no elements.
+  ColumnLayout image;
+};
+
 // How rows are packed: the only code that knows.  Immutable, so thread-safe.
 class Layout final {
  public:
@@ -62,6 +76,9 @@ class Layout final {
   absl::Span<const ColumnLayout> columns() const { return columns_; }
   // NOT_FOUND lists the columns that there are.
   absl::StatusOr<ColumnLayout> Find(absl::string_view name) const;
+  // INVALID_ARGUMENT names a column of observations of another type, a second image, a gap, or says
+  // that there is none.
+  absl::StatusOr<ObservationColumns> Observations() const;
 
   // OK if rows of `other` can be stored as rows of this layout; FAILED_PRECONDITION names the
   // first column that differs, and how.
