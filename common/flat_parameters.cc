@@ -21,10 +21,10 @@ int64_t NumElements(const std::vector<ParameterSpec>& specs) {
 }
 
 // [rows, columns] with orthonormal rows or columns, whichever are fewer; uniform over such.
-torch::Tensor DrawOrthogonal(const std::vector<int64_t>& shape, at::Generator& generator) {
-  const bool tall = shape[0] >= shape[1];
+torch::Tensor DrawOrthogonal(int64_t rows, int64_t columns, at::Generator& generator) {
+  const bool tall = rows >= columns;
   const torch::Tensor normal =
-      torch::empty({std::max(shape[0], shape[1]), std::min(shape[0], shape[1])}, torch::kFloat64)
+      torch::empty({std::max(rows, columns), std::min(rows, columns)}, torch::kFloat64)
           .normal_(0, 1, generator);
   const auto [q, r] = torch::linalg_qr(normal);
   const torch::Tensor signed_q = q * r.diagonal().sign();
@@ -59,7 +59,8 @@ void FlatParameters::Initialize(uint64_t seed) {
     torch::Tensor drawn = torch::full(spec.shape, spec.init_value, torch::kFloat64);
     if (spec.init_range > 0) drawn.uniform_(-spec.init_range, spec.init_range, generator);
     if (spec.orthogonal_gain > 0) {
-      drawn = DrawOrthogonal(spec.shape, generator) * spec.orthogonal_gain;
+      const int64_t rows = spec.shape[0], columns = NumElements(spec) / rows;
+      drawn = DrawOrthogonal(rows, columns, generator).reshape(spec.shape) * spec.orthogonal_gain;
     }
     frozen_[i].copy_(drawn);
   }

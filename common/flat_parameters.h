@@ -20,7 +20,8 @@ struct ParameterSpec {
   // where that is 0, filled with `init_value`.
   double init_range = 0;
   double init_value = 0;
-  // A matrix only: above 0, drawn orthogonal (Saxe et al., arXiv 1312.6120) and multiplied by this.
+  // Above 0, drawn orthogonal (Saxe et al., arXiv 1312.6120), as a matrix of all axes but the first
+  // in one, and multiplied by this.
   double orthogonal_gain = 0;
 };
 

@@ -12,6 +12,7 @@
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
 #include "common/flat_parameters.h"
+#include "common/image_encoder.h"
 #include "common/mlp.h"
 #include "common/normalizer.h"
 #include "common/policy_codec.h"
@@ -83,15 +84,20 @@ struct Policy::Impl {
       : metadata(std::move(policy_metadata)),
         shape(std::move(network_shape)),
         recurrence(PolicyMemory(metadata)),
+        encoder(EncoderOf(metadata)),
+        first_of_encoder(RecurrentParameters(shape, recurrence).size()),
+        first_feature(first_of_encoder + ConvolutionParameters(encoder).size()),
         actor(PolicyParameters(metadata), torch::kFloat32) {}
 
   // What the network says of `n` observations, [n, HeadSize], contiguous; the memory goes on.
-  torch::Tensor Forward(absl::Span<const float> observations, int64_t n,
-                        const MemorySpans& memory) const;
+  torch::Tensor Forward(absl::Span<const float> observations, int64_t n, const MemorySpans& memory,
+                        absl::Span<const uint8_t> images) const;
+  // Features of images, [n, features].
+  torch::Tensor Look(absl::Span<const uint8_t> images, int64_t n) const;
   // `x` beside the memory's output, which goes on.
   torch::Tensor Remember(const torch::Tensor& x, const MemorySpans& memory) const;
-  absl::Status CheckSizes(size_t observations, int64_t n, size_t actions,
-                          const MemorySpans& memory) const;
+  absl::Status CheckSizes(size_t observations, int64_t n, size_t actions, const MemorySpans& memory,
+                          size_t images) const;
   absl::Status NotANumber() const;
   void DrawUniformly(int64_t n, const ActionSpans& actions);
   absl::Status Draw(const torch::Tensor& head, int64_t n, const ActionSpans& actions);
@@ -100,6 +106,8 @@ struct Policy::Impl {
   const PolicyMetadata metadata;
   const MlpShape shape;
   const RecurrentLayer recurrence;
+  const ImageEncoderShape encoder;
+  const size_t first_of_encoder, first_feature;  // among the parameters
   FlatParameters actor;
   std::optional<Normalizer> normalizer;
   std::mt19937_64 random{0};
@@ -114,30 +122,46 @@ torch::Tensor Policy::Impl::Remember(const torch::Tensor& x, const MemorySpans& 
   return torch::cat({x, after.narrow(1, 0, recurrence.spec.units())}, 1);
 }
 
+torch::Tensor Policy::Impl::Look(absl::Span<const uint8_t> images, int64_t n) const {
+  const torch::Tensor frames = torch::from_blob(
+      const_cast<uint8_t*>(images.data()),
+      {n, encoder.spec.frame_stack(), encoder.height, encoder.width, encoder.channels},
+      torch::kUInt8);
+  const torch::Tensor* const parameters = actor.frozen().data();
+  return Features(encoder, parameters + first_feature,
+                  Convolve(encoder, parameters + first_of_encoder, frames));
+}
+
 torch::Tensor Policy::Impl::Forward(absl::Span<const float> observations, int64_t n,
-                                    const MemorySpans& memory) const {
+                                    const MemorySpans& memory,
+                                    absl::Span<const uint8_t> images) const {
   const c10::InferenceMode inference;
   torch::Tensor x = torch::from_blob(const_cast<float*>(observations.data()),
                                      {n, metadata.observation_size}, torch::kFloat32);
   if (normalizer) x = normalizer->Apply(x);
+  if (encoder.has_images()) x = torch::cat({x, Look(images, n)}, 1);
   if (HasMemory(recurrence.spec)) x = Remember(x, memory);
   return MlpForward(shape, actor.frozen(), std::move(x)).contiguous();
 }
 
 absl::Status Policy::Impl::CheckSizes(size_t observations, int64_t n, size_t actions,
-                                      const MemorySpans& memory) const {
+                                      const MemorySpans& memory, size_t images) const {
   const int64_t state_size = StateSize(metadata.recurrence);
+  const int64_t stack_bytes =
+      encoder.spec.frame_stack() * encoder.height * encoder.width * encoder.channels;
   const auto is = [n](size_t size, int64_t wanted) {
     return static_cast<int64_t>(size) == n * wanted;
   };
   if (n >= 1 && is(observations, metadata.observation_size) && is(actions, metadata.action_size) &&
-      is(memory.before.size(), state_size) && is(memory.after.size(), state_size)) {
+      is(memory.before.size(), state_size) && is(memory.after.size(), state_size) &&
+      is(images, stack_bytes)) {
     return absl::OkStatus();
   }
-  return absl::InvalidArgumentError(absl::StrCat(
-      n, " observations of ", metadata.observation_size, ", actions of ", metadata.action_size,
-      " and states of ", state_size, ", but spans of ", observations, ", ", actions, ", ",
-      memory.before.size(), " and ", memory.after.size()));
+  return absl::InvalidArgumentError(
+      absl::StrCat(n, " observations of ", metadata.observation_size, ", actions of ",
+                   metadata.action_size, ", states of ", state_size, " and stacks of images of ",
+                   stack_bytes, ", but spans of ", observations, ", ", actions, ", ",
+                   memory.before.size(), ", ", memory.after.size(), " and ", images));
 }
 
 absl::Status Policy::Impl::NotANumber() const {
@@ -207,9 +231,11 @@ absl::StatusOr<std::unique_ptr<Policy>> Policy::FromImage(const std::string& byt
 const PolicyMetadata& Policy::metadata() const { return impl_->metadata; }
 
 absl::Status Policy::Sample(absl::Span<const float> observations, int64_t n,
-                            const ActionSpans& actions, const MemorySpans& memory) {
-  absl::Status status = impl_->CheckSizes(observations.size(), n, actions.env.size(), memory);
-  status.Update(impl_->CheckSizes(observations.size(), n, actions.row.size(), memory));
+                            const ActionSpans& actions, const MemorySpans& memory,
+                            absl::Span<const uint8_t> images) {
+  const size_t size = observations.size();
+  absl::Status status = impl_->CheckSizes(size, n, actions.env.size(), memory, images.size());
+  status.Update(impl_->CheckSizes(size, n, actions.row.size(), memory, images.size()));
   if (!status.ok()) return status;
   if (static_cast<int64_t>(actions.log_prob.size()) != n) {
     return absl::InvalidArgumentError(
@@ -219,7 +245,7 @@ absl::Status Policy::Sample(absl::Span<const float> observations, int64_t n,
   // A memory is kept in warm-up too: its rows are learned from like any others.
   if (metadata().warmup && memory.after.empty()) return absl::OkStatus();
   try {
-    const torch::Tensor head = impl_->Forward(observations, n, memory);
+    const torch::Tensor head = impl_->Forward(observations, n, memory, images);
     if (!AllFinite(memory.after)) return impl_->NotANumber();
     return metadata().warmup ? absl::OkStatus() : impl_->Draw(head, n, actions);
   } catch (const std::exception& e) {
@@ -228,11 +254,13 @@ absl::Status Policy::Sample(absl::Span<const float> observations, int64_t n,
 }
 
 absl::Status Policy::Mode(absl::Span<const float> observations, int64_t n,
-                          absl::Span<float> actions, const MemorySpans& memory) {
-  absl::Status status = impl_->CheckSizes(observations.size(), n, actions.size(), memory);
+                          absl::Span<float> actions, const MemorySpans& memory,
+                          absl::Span<const uint8_t> images) {
+  absl::Status status =
+      impl_->CheckSizes(observations.size(), n, actions.size(), memory, images.size());
   if (!status.ok()) return status;
   try {
-    const torch::Tensor head = impl_->Forward(observations, n, memory);
+    const torch::Tensor head = impl_->Forward(observations, n, memory, images);
     if (!AllFinite(memory.after)) return impl_->NotANumber();
     const int64_t size = metadata().action_size;
     for (int64_t i = 0; i < n; ++i) {

@@ -22,6 +22,12 @@ constexpr int kMaxHiddenSize = 65536;
 constexpr int64_t kMaxChoices = 65536;
 constexpr int kMaxUnits = 65536;
 constexpr char kRecurrence[] = "recurrence";
+constexpr char kImageShape[] = "image_shape";
+constexpr char kEncoder[] = "encoder";
+constexpr int64_t kMaxImageAxis = 65536;
+constexpr int kMaxFrames = 64;
+constexpr int kMaxChannels = 4096;
+constexpr int kMaxKernel = 64;
 // Actions are float32, and so must the distance between their bounds be.
 constexpr double kMaxBound = std::numeric_limits<float>::max() / 2;
 
@@ -96,14 +102,16 @@ class MetadataReader final {
     return Distribution::kSquashedGaussian;
   }
 
-  std::vector<int64_t> Choices(const char* key, int64_t size) {
-    std::vector<int64_t> choices;
+  // Whole numbers from 1 to `max`.
+  std::vector<int64_t> Counts(const char* key, int64_t size, int64_t max) {
+    std::vector<int64_t> counts;
     for (const double number : Numbers(key, size)) {
-      const bool good = number == std::floor(number) && number >= 1 && number <= kMaxChoices;
-      if (!good) Fault(key, absl::StrCat(number), absl::StrCat("1 to ", kMaxChoices));
-      choices.push_back(good ? static_cast<int64_t>(number) : 1);
+      const bool good =
+          number == std::floor(number) && number >= 1 && number <= static_cast<double>(max);
+      if (!good) Fault(key, absl::StrCat(number), absl::StrCat("1 to ", max));
+      counts.push_back(good ? static_cast<int64_t>(number) : 1);
     }
-    return choices;
+    return counts;
   }
 
   proto::Mlp Network(const char* key) {
@@ -130,12 +138,35 @@ class MetadataReader final {
     return recurrence;
   }
 
+  // None where the image does not speak of one.
+  void Encoder(PolicyMetadata& metadata) {
+    if (image_.metadata().count(kImageShape) == 0) return;
+    metadata.image_shape = Counts(kImageShape, 3, kMaxImageAxis);
+    const std::string text = String(kEncoder);
+    proto::ImageEncoder& encoder = metadata.encoder;
+    bool good = google::protobuf::util::JsonStringToMessage(text, &encoder).ok() &&
+                encoder.layers_size() <= kMaxHiddenLayers &&
+                IsWithin(encoder.features(), kMaxHiddenSize) &&
+                IsWithin(encoder.frame_stack(), kMaxFrames);
+    for (const proto::Convolution& layer : encoder.layers()) {
+      good &= IsWithin(layer.channels(), kMaxChannels) &&
+              IsWithin(layer.kernel_size(), kMaxKernel) && IsWithin(layer.stride(), kMaxKernel);
+    }
+    if (!good) Fault(kEncoder, text, "an encoder of images");
+    if (!status_.ok()) return;
+    if (const absl::Status fits = CheckEncoder(EncoderOf(metadata)); !fits.ok()) {
+      Fault(kEncoder, text, absl::StrCat("one that fits: ", fits.message()));
+    }
+  }
+
   void Fault(absl::string_view key, absl::string_view found, absl::string_view wanted) {
     status_.Update(absl::InvalidArgumentError(absl::StrCat(
         "policy metadata '", key, "' is '", found.substr(0, 100), "', expected ", wanted)));
   }
 
  private:
+  static bool IsWithin(int number, int max) { return number >= 1 && number <= max; }
+
   const Safetensors& image_;
   absl::Status status_;
 };
@@ -170,7 +201,7 @@ void SetDistributionMetadata(const PolicyMetadata& metadata, TensorFile& file) {
 
 void ReadDistributionMetadata(MetadataReader& reader, PolicyMetadata& metadata) {
   if (metadata.distribution == Distribution::kCategorical) {
-    metadata.num_choices = reader.Choices("num_choices", metadata.action_size);
+    metadata.num_choices = reader.Counts("num_choices", metadata.action_size, kMaxChoices);
     return;
   }
   metadata.action_low = reader.Numbers("action_low", metadata.action_size);
@@ -185,8 +216,12 @@ void ReadDistributionMetadata(MetadataReader& reader, PolicyMetadata& metadata) 
 
 }  // namespace
 
+int64_t PolicyInputs(const PolicyMetadata& metadata) {
+  return metadata.observation_size + EncoderOf(metadata).features();
+}
+
 MlpShape PolicyShape(const PolicyMetadata& metadata) {
-  return {.inputs = metadata.observation_size + OutputSize(metadata.recurrence),
+  return {.inputs = PolicyInputs(metadata) + OutputSize(metadata.recurrence),
           .outputs = HeadSize(metadata),
           .ensemble = 0,
           .spec = metadata.network,
@@ -194,12 +229,16 @@ MlpShape PolicyShape(const PolicyMetadata& metadata) {
 }
 
 RecurrentLayer PolicyMemory(const PolicyMetadata& metadata) {
-  return LayerBefore(PolicyShape(metadata), metadata.recurrence, metadata.observation_size);
+  return LayerBefore(PolicyShape(metadata), metadata.recurrence, PolicyInputs(metadata));
 }
 
 std::vector<ParameterSpec> PolicyParameters(const PolicyMetadata& metadata) {
   std::vector<ParameterSpec> specs =
       RecurrentParameters(PolicyShape(metadata), PolicyMemory(metadata));
+  const ImageEncoderShape encoder = EncoderOf(metadata);
+  for (const auto& of_encoder : {ConvolutionParameters(encoder), FeatureParameters(encoder)}) {
+    specs.insert(specs.end(), of_encoder.begin(), of_encoder.end());
+  }
   if (metadata.distribution == Distribution::kGaussian) {
     specs.push_back({.name = "log_std", .shape = {metadata.action_size}});
   }
@@ -209,9 +248,10 @@ std::vector<ParameterSpec> PolicyParameters(const PolicyMetadata& metadata) {
 absl::StatusOr<std::string> EncodePolicy(const PolicyMetadata& metadata,
                                          const FlatParameters& actor,
                                          const PolicyStatistics& statistics) {
-  std::string network, recurrence;
+  std::string network, recurrence, encoder;
   if (!google::protobuf::util::MessageToJsonString(metadata.network, &network).ok() ||
-      !google::protobuf::util::MessageToJsonString(metadata.recurrence, &recurrence).ok()) {
+      !google::protobuf::util::MessageToJsonString(metadata.recurrence, &recurrence).ok() ||
+      !google::protobuf::util::MessageToJsonString(metadata.encoder, &encoder).ok()) {
     return absl::InternalError("cannot write the network as JSON");
   }
   TensorFile file;
@@ -227,6 +267,10 @@ absl::StatusOr<std::string> EncodePolicy(const PolicyMetadata& metadata,
   file.SetMetadata("distribution", NameOf(metadata.distribution));
   file.SetMetadata("network", network);
   if (HasMemory(metadata.recurrence)) file.SetMetadata(kRecurrence, recurrence);
+  if (!metadata.image_shape.empty()) {
+    file.SetMetadata(kImageShape, nlohmann::json(metadata.image_shape).dump());
+    file.SetMetadata(kEncoder, encoder);
+  }
   file.SetMetadata("observation_clip", ToText(metadata.observation_clip));
   SetDistributionMetadata(metadata, file);
   actor.Save(kActorPrefix, file);
@@ -252,7 +296,8 @@ absl::StatusOr<PolicyMetadata> ParsePolicyMetadata(const Safetensors& image) {
   metadata.updates = reader.Integer("updates", 0, INT64_MAX);
   metadata.warmup = reader.Integer("warmup", 0, 1) == 1;
   metadata.final_one = reader.Integer("final", 0, 1) == 1;
-  metadata.observation_size = reader.Integer("observation_size", 1, kMaxSize);
+  metadata.observation_size =
+      reader.Integer("observation_size", image.metadata().count(kImageShape) > 0 ? 0 : 1, kMaxSize);
   metadata.action_size = reader.Integer("action_size", 1, kMaxSize);
   metadata.distribution = reader.DistributionKind("distribution");
   metadata.network = reader.Network("network");
@@ -262,6 +307,7 @@ absl::StatusOr<PolicyMetadata> ParsePolicyMetadata(const Safetensors& image) {
     reader.Fault("observation_clip", ToText(metadata.observation_clip), "0 or more");
   }
   if (!reader.status().ok()) return reader.status();
+  reader.Encoder(metadata);
   ReadDistributionMetadata(reader, metadata);
   if (!reader.status().ok()) return reader.status();
   CheckBounds(metadata, reader);

@@ -6,6 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/flat_parameters.h"
+#include "common/image_encoder.h"
 #include "common/mlp.h"
 #include "common/policy.h"
 #include "common/recurrent.h"
@@ -19,11 +20,14 @@ inline constexpr char kNormalizerStd[] = "normalizer.std";
 // The standard deviation that PPO divides rewards by, [1]; the learner's alone.
 inline constexpr char kRewardStd[] = "normalizer.reward_std";
 
-// The network of a policy, which sees the output of its memory, if it has one, behind the
-// observation.
+// What a policy's memory sees, or else its network: numbers of the observation and, behind it, of
+// the images' features.
+int64_t PolicyInputs(const PolicyMetadata& metadata);
+// The network of a policy, which sees the output of its memory, if it has one, behind all that.
 MlpShape PolicyShape(const PolicyMetadata& metadata);
 RecurrentLayer PolicyMemory(const PolicyMetadata& metadata);
-// Its parameters: those of the network, then of the memory, for kGaussian followed by log_std.
+// Its parameters: those of the network, then of the memory, then of the encoder, for kGaussian
+// followed by log_std.
 std::vector<ParameterSpec> PolicyParameters(const PolicyMetadata& metadata);
 
 // The statistics that travel with a policy.

@@ -31,13 +31,16 @@ absl::Status Act(Policy& policy, bool deterministic, std::vector<float>& actions
   const std::vector<float> observations(kObservations * metadata.observation_size, 0.5f);
   std::vector<float> state(kObservations * StateSize(metadata.recurrence));
   const MemorySpans memory{state, absl::MakeSpan(state)};
+  int64_t stack_bytes = metadata.image_shape.empty() ? 0 : metadata.encoder.frame_stack();
+  for (const int64_t axis : metadata.image_shape) stack_bytes *= axis;
+  const std::vector<uint8_t> images(kObservations * stack_bytes, 128);
   if (deterministic) {
-    return policy.Mode(observations, kObservations, absl::MakeSpan(actions), memory);
+    return policy.Mode(observations, kObservations, absl::MakeSpan(actions), memory, images);
   }
   std::vector<float> rows(actions.size()), log_probs(kObservations);
   absl::Status status = policy.Sample(
       observations, kObservations,
-      {absl::MakeSpan(actions), absl::MakeSpan(rows), absl::MakeSpan(log_probs)}, memory);
+      {absl::MakeSpan(actions), absl::MakeSpan(rows), absl::MakeSpan(log_probs)}, memory, images);
   if (!status.ok()) return status;
   for (const float element : state) Require(std::isfinite(element), "a state gets ", element);
   for (const float element : rows) Require(std::isfinite(element), "a row gets ", element);

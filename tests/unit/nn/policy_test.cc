@@ -417,7 +417,8 @@ TEST(PolicyTest, StatesOfAnotherSizeAreRefusedWithTheNumbers) {
   const absl::Status status =
       (*policy)->Mode(Observations(1), 1, absl::MakeSpan(actions), {state, absl::MakeSpan(state)});
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(status.message(), HasSubstr("states of 10, but spans of 3, 2, 9 and 9"));
+  EXPECT_THAT(status.message(),
+              HasSubstr("states of 10 and stacks of images of 0, but spans of 3, 2, 9, 9 and 0"));
 }
 
 // So that what older programs wrote and read stays the same, byte by byte.
