@@ -5,19 +5,22 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grpc
 
 from troupe.errors import TroupeError
+from troupe.follower import Follower
 from troupe.layout import Layout
 from troupe.proto import replay_pb2
 from troupe.sampler import Sampler
 from troupe.shards import Credentials, find_shards, to_error
+from troupe.snapshots import COUNTER_BITS, Snapshot, Subscriber, chunks
 from troupe.writer import Writer, WriterOptions
 
 _DESCRIBE_SECONDS = 5.0
+_PUBLISH_SECONDS = 60.0
 _PAUSE_SECONDS = 0.1
 
 
@@ -71,6 +74,42 @@ class Client:
         found = self.table(table, timeout)
         return Sampler(self.shards, self.run, table, found.layout, found.window_length, batch_size,
                        prefetch, seed)
+
+    def follow(self, table: str = "replay", *, position: Mapping[str, Any] | None = None,
+               timeout: float = 30.0) -> Follower:
+        """Of every row that is stored, in order; needs the role "learner".
+
+        `position`: that of an earlier follower, behind which this one goes on.  Not given: the oldest
+        rows.  Waits until a first writer has told the layout.
+        """
+        found = self.table(table, timeout)
+        return Follower(self.shards, self.run, table, found.layout, found.capacity_rows, position)
+
+    def subscribe(self, *, newer_than: int = 0, preferred_shard: int = 0) -> Subscriber:
+        """To the policies that are published; needs the role "actor" or "learner"."""
+        return Subscriber(self.shards, self.run, newer_than, preferred_shard)
+
+    def new_epoch(self) -> int:
+        """The first version of a learner that starts now, above all that the shards have seen."""
+        seen = [reply.max_epoch for reply in self.describe() if reply is not None]
+        if not seen:
+            raise TroupeError("no shard answers")
+        return (max(seen) + 1) << COUNTER_BITS | 1
+
+    def publish(self, image: bytes, version: int) -> None:
+        """Hands a policy of one's own learner to every shard; needs the role "learner".
+
+        `image`: safetensors as the actors read it (troupe.policy).  Refused: a learner that started
+        later has published.
+        """
+        snapshot = Snapshot(self.run, version, time.time_ns(), image)
+        for shard in self.shards:
+            with shard.connect() as stubs:
+                try:
+                    stubs.publish(chunks(snapshot), metadata=shard.metadata,
+                                  timeout=_PUBLISH_SECONDS)
+                except grpc.RpcError as error:
+                    raise to_error(error, f"publishing to {shard.name}") from error
 
     def describe(self, timeout: float = _DESCRIBE_SECONDS) -> list[replay_pb2.DescribeReply | None]:
         """What each shard holds and who waits for what; None: it does not answer.

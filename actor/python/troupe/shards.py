@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 
 from troupe.errors import Refused, TroupeError, describe, is_permanent
-from troupe.proto import replay_pb2
+from troupe.proto import replay_pb2, weights_pb2
 
 IDENTIFY_SECONDS = 5.0
 _MAX_REPLY_BYTES = 1 << 30
@@ -131,8 +131,6 @@ class Stubs:
     """The services' methods on one connection."""
 
     def __init__(self, channel: grpc.Channel):
-        from troupe.proto import weights_pb2
-
         def method(kind: Any, path: str, request: Any, reply: Any) -> Any:
             return kind(f"/troupe.proto.{path}", request_serializer=request.SerializeToString,
                         response_deserializer=reply.FromString)
@@ -148,9 +146,7 @@ class Stubs:
                                r.IdentifyReply)
         self.describe = method(channel.unary_unary, "Replay/Describe", r.DescribeRequest,
                                r.DescribeReply)
-        self.update_priorities = method(
-            channel.unary_unary, "Replay/UpdatePriorities", r.UpdatePrioritiesRequest,
-            r.UpdatePrioritiesReply)
+        self.drain = method(channel.unary_unary, "Replay/Drain", r.DrainRequest, r.DrainReply)
         self.publish = method(channel.stream_unary, "Weights/Publish", w.SnapshotChunk,
                               w.PublishReply)
         self.subscribe = method(channel.unary_stream, "Weights/Subscribe", w.SubscribeRequest,
