@@ -10,6 +10,7 @@
 #include "actor/envs/classic_env.h"
 #include "actor/envs/mujoco_env.h"
 #include "actor/envs/mujoco_task.h"
+#include "actor/gymnasium/gymnasium_env.h"
 #include "common/nearest.h"
 #include "google/protobuf/text_format.h"
 
@@ -124,6 +125,7 @@ absl::StatusOr<std::unique_ptr<Env>> MakeClassic(const ClassicTask& task,
 
 absl::StatusOr<std::unique_ptr<Env>> MakeEnv(const proto::Environment& config,
                                              const std::string& asset_dir) {
+  if (config.has_gymnasium()) return GymnasiumEnv::Make(config);
   for (const MujocoTask& task : MujocoTasks()) {
     if (task.task.id == config.id()) return MakeMujoco(task, config, asset_dir);
   }

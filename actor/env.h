@@ -13,11 +13,25 @@
 
 namespace troupe {
 
-// What a policy needs to know of an environment.  All observations are flat float64 vectors inside
-// the environment (Gymnasium's precision); rows store them as float32.
+// A column that rows hold observations in.
+struct ObservationColumn {
+  std::string name;
+  std::vector<int64_t> shape;
+
+  friend bool operator==(const ObservationColumn&, const ObservationColumn&) = default;
+};
+
+// What a policy needs to know of an environment.  Observations are flat float64 vectors inside the
+// environment (Gymnasium's precision), which rows store as float32, and images beside them, which
+// are bytes everywhere.
 struct EnvSpec {
   std::string id;
-  int64_t observation_size = 0;
+  int64_t observation_size = 0;  // of the vector; 0: there are images only
+  // The columns that the vector is stored in, in its order; empty: one, "observation".
+  std::vector<ObservationColumn> columns;
+  // The columns of images, [height, width, channels] each, and their sizes together.
+  std::vector<ObservationColumn> images;
+  int64_t image_bytes = 0;
   // Continuous actions: elements of the action, with their bounds.
   int64_t action_size = 0;
   std::vector<double> action_low, action_high;  // [action_size]
@@ -26,6 +40,8 @@ struct EnvSpec {
   std::vector<int64_t> num_choices;  // [action_size]
   // Truncation after this many steps; 0: never.
   int64_t max_episode_steps = 0;
+
+  friend bool operator==(const EnvSpec&, const EnvSpec&) = default;
 };
 
 struct StepResult {
@@ -53,15 +69,29 @@ class Env {
   // where Gymnasium does not).  All arithmetic is float64, as Gymnasium's is for float64 actions.
   virtual StepResult Step(absl::Span<const double> action, absl::Span<double> observation) = 0;
 
+  // Step in two halves, so that environments that work elsewhere do so together.  `action` stays as
+  // it is until FinishStep.
+  virtual void BeginStep(absl::Span<const double> action) { begun_ = action; }
+  virtual StepResult FinishStep(absl::Span<double> observation) {
+    return Step(begun_, observation);
+  }
+
+  // The images of the observation that was given last, until the next Reset or Step.  [image_bytes]
+  virtual absl::Span<const uint8_t> images() const { return {}; }
+
   // Starts an episode from a given state: MuJoCo qpos then qvel; classic control's state vector.
   // INVALID_ARGUMENT with both sizes if `state` has the wrong one.
   virtual absl::Status ResetToState(absl::Span<const double> state,
                                     absl::Span<double> observation) = 0;
+
+ private:
+  absl::Span<const double> begun_;
 };
 
-// Makes the environment that `config.id` names.  `asset_dir` is the folder of Gymnasium's MuJoCo
-// models.  NOT_FOUND names the id and the nearest known one, or the model file that is missing;
-// INVALID_ARGUMENT names each keyword that the id does not have.
+// Makes the environment that `config.id` or `config.gymnasium` names.  `asset_dir` is the folder of
+// Gymnasium's MuJoCo models.  NOT_FOUND names the id and the nearest known one, or the model file
+// that is missing; INVALID_ARGUMENT names each keyword that the id does not have, or says what
+// Python said.
 absl::StatusOr<std::unique_ptr<Env>> MakeEnv(const proto::Environment& config,
                                              const std::string& asset_dir);
 

@@ -27,27 +27,36 @@ Evaluator::Evaluator(std::vector<std::unique_ptr<Env>> envs, uint64_t seed)
       action_size_(envs.front()->spec().action_size),
       next_seed_(seed),
       observations_(envs.size() * observation_size_),
+      frames_(static_cast<int64_t>(envs.size()), envs.front()->spec().image_bytes),
       actions_(envs.size() * action_size_),
-      observation_(observation_size_),
-      action_(action_size_) {
-  for (std::unique_ptr<Env>& env : envs) seats_.push_back({.env = std::move(env)});
+      observation_(observation_size_) {
+  for (std::unique_ptr<Env>& env : envs) {
+    seats_.push_back({.env = std::move(env), .action = std::vector<double>(action_size_)});
+  }
 }
 
 void Evaluator::Begin(size_t seat) {
   seats_[seat].episode = begun_++;
   seats_[seat].env->Reset(next_seed_++, absl::MakeSpan(observation_));
   absl::c_copy(observation_, Observation(seat).begin());
+  frames_.Begin(seat, seats_[seat].env->images());
   std::fill(Memory(seat).begin(), Memory(seat).end(), 0.0f);
 }
 
-void Evaluator::StepSeat(Seat& seat, absl::Span<const float> action, absl::Span<float> observation,
-                         EpisodeResults& results) {
-  std::copy(action.begin(), action.end(), action_.begin());
-  const StepResult step = seat.env->Step(action_, absl::MakeSpan(observation_));
-  std::copy(observation_.begin(), observation_.end(), observation.begin());
-  results.returns[seat.episode] += step.reward;
-  results.lengths[seat.episode] += 1;
-  if (step.terminated || step.truncated) seat.episode = -1;
+void Evaluator::StepSeats(size_t busy, EpisodeResults& results) {
+  for (size_t i = 0; i < busy; ++i) {
+    std::copy_n(actions_.begin() + i * action_size_, action_size_, seats_[i].action.begin());
+    seats_[i].env->BeginStep(seats_[i].action);
+  }
+  for (size_t i = 0; i < busy; ++i) {
+    Seat& seat = seats_[i];
+    const StepResult step = seat.env->FinishStep(absl::MakeSpan(observation_));
+    absl::c_copy(observation_, Observation(i).begin());
+    frames_.Push(i, seat.env->images());
+    results.returns[seat.episode] += step.reward;
+    results.lengths[seat.episode] += 1;
+    if (step.terminated || step.truncated) seat.episode = -1;
+  }
 }
 
 size_t Evaluator::FillFrontSeats(int64_t episodes) {
@@ -59,6 +68,7 @@ size_t Evaluator::FillFrontSeats(int64_t episodes) {
       std::swap(seats_[busy], seats_[i]);
       absl::c_copy(Observation(i), Observation(busy).begin());
       absl::c_copy(Memory(i), Memory(busy).begin());
+      absl::c_copy(frames_.stack(i), frames_.stack(busy).begin());
     }
     ++busy;
   }
@@ -71,6 +81,7 @@ absl::StatusOr<EpisodeResults> Evaluator::Play(Policy& policy, int64_t episodes,
   begun_ = 0;
   state_size_ = StateSize(policy.metadata().recurrence);
   memory_.assign(seats_.size() * state_size_, 0);
+  frames_.SetDepth(policy.metadata().encoder.frame_stack());
   for (Seat& seat : seats_) seat.episode = -1;
   while (const size_t busy = FillFrontSeats(episodes)) {
     if (stop()) return absl::CancelledError("stopped during an evaluation");
@@ -78,12 +89,9 @@ absl::StatusOr<EpisodeResults> Evaluator::Play(Policy& policy, int64_t episodes,
     absl::Status acted =
         policy.Mode(absl::MakeConstSpan(observations_).first(busy * observation_size_),
                     static_cast<int64_t>(busy), absl::MakeSpan(actions_).first(busy * action_size_),
-                    {memory, memory});
+                    {memory, memory}, frames_.first(busy));
     if (!acted.ok()) return acted;
-    for (size_t i = 0; i < busy; ++i) {
-      StepSeat(seats_[i], absl::MakeConstSpan(actions_).subspan(i * action_size_, action_size_),
-               Observation(i), results);
-    }
+    StepSeats(busy, results);
   }
   return results;
 }

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "actor/env.h"
+#include "actor/frame_stacks.h"
 #include "common/policy.h"
 
 namespace troupe {
@@ -41,6 +42,7 @@ class Evaluator final {
   // One environment and the episode it is in.
   struct Seat {
     std::unique_ptr<Env> env;
+    std::vector<double> action;  // [action_size]
     int64_t episode = -1;  // index into the results; -1: idle
   };
 
@@ -54,8 +56,8 @@ class Evaluator final {
     return absl::MakeSpan(memory_).subspan(seat * state_size_, state_size_);
   }
   void Begin(size_t seat);
-  void StepSeat(Seat& seat, absl::Span<const float> action, absl::Span<float> observation,
-                EpisodeResults& results);
+  // The first `busy` seats, all at once if they step elsewhere.
+  void StepSeats(size_t busy, EpisodeResults& results);
 
   std::vector<Seat> seats_;
   const int64_t observation_size_;
@@ -63,11 +65,11 @@ class Evaluator final {
   uint64_t next_seed_;
   int64_t begun_ = 0;                // episodes of the current Play
   std::vector<float> observations_;  // [seats, observation_size]
+  FrameStacks frames_;               // of the seats
   std::vector<float> actions_;       // [seats, action_size]
   int64_t state_size_ = 0;           // of the policy's memory
   std::vector<float> memory_;        // [seats, state_size]
   std::vector<double> observation_;  // [observation_size], scratch
-  std::vector<double> action_;       // [action_size], scratch
 };
 
 }  // namespace troupe

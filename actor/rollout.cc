@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 #include "absl/algorithm/container.h"
@@ -46,17 +47,23 @@ Rollout::Rollout(VectorEnv& envs, const RowPacker& packer, RowWriter& writer, Po
       seed_(seed),
       num_envs_(envs.num_envs()),
       observation_size_(envs.spec().observation_size),
+      image_bytes_(envs.spec().image_bytes),
       action_size_(envs.spec().action_size),
       state_size_(packer.recurrent_state_size()),
       unroll_(unroll),
       observations_(num_envs_ * observation_size_),
+      frames_(num_envs_, image_bytes_),
       actions_(num_envs_ * action_size_),
       row_actions_(actions_.size()),
       log_probs_(num_envs_),
       memory_(num_envs_ * state_size_),
       next_memory_(memory_.size()),
+      versions_(num_envs_),
+      open_(num_envs_),
       active_(num_envs_, 1),
-      num_active_(num_envs_) {}
+      num_active_(num_envs_) {
+  waiting_.reserve(num_envs_);
+}
 
 void Rollout::Use(std::unique_ptr<Policy> policy) {
   policy_ = std::move(policy);
@@ -72,7 +79,12 @@ absl::Status Rollout::Run() {
   if (!first.ok()) return first.status();
   if ((*first)->metadata().final_one) return absl::OkStatus();
   Use(*std::move(first));
+  frames_.SetDepth(policy_->metadata().encoder.frame_stack());
   envs_.Reset();
+  for (int env = 0; env < num_envs_; ++env) {
+    Observe(env, /*begins=*/true);
+    waiting_.push_back(env);
+  }
   while (!stop_.load(std::memory_order_relaxed)) {
     absl::Status status = ChangePolicy();
     if (status.ok()) status = StepOnce();
@@ -101,6 +113,8 @@ absl::Status Rollout::AwaitNextPolicy() {
   }
   std::fill(active_.begin(), active_.end(), 1);
   num_active_ = num_envs_;
+  waiting_.resize(num_envs_);
+  std::iota(waiting_.begin(), waiting_.end(), 0);
   return next == nullptr ? absl::OkStatus() : GoOnWith(std::move(next));
 }
 
@@ -111,73 +125,139 @@ absl::Status Rollout::GoOnWith(std::unique_ptr<Policy> policy) {
 }
 
 absl::Status Rollout::StepOnce() {
-  std::copy(envs_.observations().begin(), envs_.observations().end(), observations_.begin());
-  absl::Status acted = policy_->Sample(
-      observations_, num_envs_,
-      {absl::MakeSpan(actions_), absl::MakeSpan(row_actions_), absl::MakeSpan(log_probs_)},
-      {memory_, absl::MakeSpan(next_memory_)});
-  if (!acted.ok()) return acted;
-  envs_.Step(actions_, active_);
-  if (!AllFinite(envs_.next_observations()) || !AllFinite(envs_.rewards())) {
-    return absl::InternalError(absl::StrCat(envs_.spec().id,
-                                            " gave an observation or reward that is not finite"
-                                            " after ",
-                                            env_steps_, " steps"));
+  if (!waiting_.empty()) {
+    if (absl::Status acted = Act(); !acted.ok()) return acted;
+    envs_.Begin(waiting_, actions_);
+    waiting_.clear();
   }
-  metrics_.env_steps.Increment(static_cast<double>(num_active_));
-  env_steps_ += num_active_;
-  return AppendRows();
-}
-
-absl::Status Rollout::AppendRows() {
-  for (int64_t env = 0; env < num_envs_; ++env) {
-    if (active_[env] == 0) continue;
-    if (absl::Status appended = AppendStep(env); !appended.ok()) return appended;
+  const int64_t before = env_steps_;
+  for (const int env : envs_.Finish()) {
+    absl::Status appended = envs_.lost()[env] != 0 ? AppendLoss(env) : AppendStep(env);
+    if (!appended.ok()) return appended;
+    if (active_[env] != 0) waiting_.push_back(env);
   }
+  metrics_.env_steps.Increment(static_cast<double>(env_steps_ - before));
   return absl::OkStatus();
 }
 
-absl::Status Rollout::AppendStep(int64_t env) {
+absl::Status Rollout::Act() {
+  Gather();
+  absl::Status acted = policy_->Sample(
+      batch_.observations, static_cast<int64_t>(waiting_.size()),
+      {absl::MakeSpan(batch_.actions), absl::MakeSpan(batch_.row_actions),
+       absl::MakeSpan(batch_.log_probs)},
+      {batch_.memory, absl::MakeSpan(batch_.next_memory)}, batch_.images);
+  if (acted.ok()) Scatter();
+  return acted;
+}
+
+void Rollout::Gather() {
+  const size_t n = waiting_.size();
+  batch_.observations.resize(n * observation_size_);
+  batch_.images.resize(n * frames_.stack_bytes());
+  batch_.actions.resize(n * action_size_);
+  batch_.row_actions.resize(batch_.actions.size());
+  batch_.log_probs.resize(n);
+  batch_.memory.resize(n * state_size_);
+  batch_.next_memory.resize(batch_.memory.size());
+  for (size_t i = 0; i < n; ++i) {
+    const int env = waiting_[i];
+    absl::c_copy(Observation(env), batch_.observations.begin() + i * observation_size_);
+    absl::c_copy(frames_.stack(env), batch_.images.begin() + i * frames_.stack_bytes());
+    absl::c_copy(Memory(memory_, env), batch_.memory.begin() + i * state_size_);
+  }
+}
+
+void Rollout::Scatter() {
+  const uint64_t version = policy_->metadata().version;
+  for (size_t i = 0; i < waiting_.size(); ++i) {
+    const int env = waiting_[i];
+    const auto put = [&](const std::vector<float>& from, int64_t size, std::vector<float>& to) {
+      std::copy_n(from.begin() + i * size, size, to.begin() + env * size);
+    };
+    put(batch_.actions, action_size_, actions_);
+    put(batch_.row_actions, action_size_, row_actions_);
+    put(batch_.log_probs, 1, log_probs_);
+    put(batch_.next_memory, state_size_, next_memory_);
+    versions_[env] = version;
+  }
+}
+
+Rollout::Seen Rollout::Shown(absl::Span<const float> observations,
+                             absl::Span<const uint8_t> images, int env) const {
+  return {observations.subspan(env * observation_size_, observation_size_),
+          images.subspan(env * image_bytes_, image_bytes_)};
+}
+
+void Rollout::Observe(int env, bool begins) {
+  const Seen seen = Shown(envs_.observations(), envs_.images(), env);
+  absl::c_copy(seen.numbers, Observation(env).begin());
+  if (!begins) return frames_.Push(env, seen.images);
+  frames_.Begin(env, seen.images);
+  const absl::Span<float> memory = Memory(memory_, env);
+  std::fill(memory.begin(), memory.end(), 0.0f);
+}
+
+absl::Status Rollout::AppendStep(int env) {
+  const Seen next = Shown(envs_.next_observations(), envs_.next_images(), env);
+  const float reward = envs_.rewards()[env];
+  if (!AllFinite(next.numbers) || !std::isfinite(reward)) {
+    return absl::InternalError(absl::StrCat(
+        envs_.spec().id, " gave an observation or reward that is not finite after ", env_steps_,
+        " steps"));
+  }
+  ++env_steps_;
+  const Seen acted = Acted(env);
   const PackedStep step{
-      .policy_version = policy_->metadata().version,
-      .observation = Observation(observations_, env),
+      .policy_version = versions_[env],
+      .observation = acted.numbers,
+      .images = acted.images,
       .action = absl::MakeConstSpan(row_actions_).subspan(env * action_size_, action_size_),
-      .reward = envs_.rewards()[env],
+      .reward = reward,
       .log_prob = log_probs_[env],
       .recurrent_state = Memory(memory_, env)};
   const absl::StatusOr<uint64_t> number =
       writer_.Append(env, [&](absl::Span<char> row) { packer_.PackStep(step, row); });
   if (!number.ok()) return number.status();
-  const absl::Span<float> memory = Memory(memory_, env);
-  absl::c_copy(Memory(next_memory_, env), memory.begin());
+  open_[env] = 1;
+  absl::c_copy(Memory(next_memory_, env), Memory(memory_, env).begin());
   const uint32_t flags = (envs_.terminated()[env] != 0 ? kTerminated : 0u) |
                          (envs_.truncated()[env] != 0 ? kTruncated : 0u);
   absl::StatusOr<int64_t> place = PlaceInWindow(*number);
   if (flags != 0) {
     CountEpisode(env);
-    place = AppendFinal(env, Observation(envs_.next_observations(), env), flags);
+    place = AppendFinal(env, next, flags);
     if (!place.ok()) return place.status();
-    std::fill(memory.begin(), memory.end(), 0.0f);
   }
+  Observe(env, /*begins=*/flags != 0);
   return unroll_.length > 0 ? CloseUnroll(env, *place) : absl::OkStatus();
 }
 
-absl::StatusOr<int64_t> Rollout::AppendFinal(int64_t env, absl::Span<const float> observation,
-                                             uint32_t flags) {
-  const PackedFinal last{.policy_version = policy_->metadata().version,
-                         .observation = observation,
+absl::Status Rollout::AppendLoss(int env) {
+  absl::StatusOr<int64_t> place = -1;
+  if (open_[env] != 0) place = AppendFinal(env, Acted(env), kTruncated);
+  if (!place.ok()) return place.status();
+  Observe(env, /*begins=*/true);
+  return unroll_.length > 0 && *place >= 0 ? CloseUnroll(env, *place) : absl::OkStatus();
+}
+
+absl::StatusOr<int64_t> Rollout::AppendFinal(int env, const Seen& seen, uint32_t flags) {
+  const PackedFinal last{.policy_version = versions_[env],
+                         .observation = seen.numbers,
+                         .images = seen.images,
                          .flags = flags,
                          .recurrent_state = Memory(memory_, env)};
   const absl::StatusOr<uint64_t> number =
       writer_.Append(env, [&](absl::Span<char> row) { packer_.PackFinal(last, row); });
   if (!number.ok()) return number.status();
+  open_[env] = 0;
   return PlaceInWindow(*number);
 }
 
-absl::Status Rollout::CloseUnroll(int64_t env, int64_t place) {
+// The window's last row shows what the next policy acts on.
+absl::Status Rollout::CloseUnroll(int env, int64_t place) {
   if (place == unroll_.length - 1) {
-    const absl::StatusOr<int64_t> last =
-        AppendFinal(env, Observation(envs_.observations(), env), kCut);
+    const absl::StatusOr<int64_t> last = AppendFinal(env, Acted(env), kCut);
     if (!last.ok()) return last.status();
     place = *last;
   }
@@ -188,7 +268,7 @@ absl::Status Rollout::CloseUnroll(int64_t env, int64_t place) {
   return absl::OkStatus();
 }
 
-void Rollout::CountEpisode(int64_t env) {
+void Rollout::CountEpisode(int env) {
   ++episodes_;
   metrics_.episodes.Increment();
   metrics_.episode_return.Set(envs_.episode_returns()[env]);

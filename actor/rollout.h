@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "actor/frame_stacks.h"
 #include "actor/policy_feed.h"
 #include "actor/row_packer.h"
 #include "actor/row_writer.h"
@@ -38,7 +39,10 @@ struct UnrollRule {
   bool synchronous = false;
 };
 
-// The actor's loop: one batched forward, one step of every environment, one row each.
+// The actor's loop: one batched forward for every environment that waits for an action, steps of those,
+// and a row for each that is done.
+//
+// The episode of an environment that failed ends as truncated, with the last observation that it gave.
 //
 // With an UnrollRule the last row of each window, the rows [k W, (k + 1) W) of a stream with
 // W = length + 1, holds no action: it is the last of an episode, or one flagged kCut.
@@ -59,29 +63,49 @@ class Rollout final {
   int64_t episodes() const { return episodes_; }
 
  private:
+  // An observation, as it goes into a row.
+  struct Seen {
+    absl::Span<const float> numbers;
+    absl::Span<const uint8_t> images;
+  };
+  // What a forward reads and writes.
+  struct Batch {
+    std::vector<float> observations, actions, row_actions, log_probs, memory, next_memory;
+    std::vector<uint8_t> images;
+  };
+
   absl::Status StepOnce();
-  absl::Status AppendRows();
-  absl::Status AppendStep(int64_t env);
-  // Appends an observation without action; both return the row's place in its window.
-  absl::StatusOr<int64_t> AppendFinal(int64_t env, absl::Span<const float> observation,
-                                      uint32_t flags);
+  // Actions for the environments of waiting_.
+  absl::Status Act();
+  // Appends what environment `env` did.
+  absl::Status AppendStep(int env);
+  // Ends the episode of an environment that failed.
+  absl::Status AppendLoss(int env);
+  // Appends an observation without action; returns the row's place in its window.
+  absl::StatusOr<int64_t> AppendFinal(int env, const Seen& seen, uint32_t flags);
   // Closes the window if only its last row is missing.  `place`: of the last row.
-  absl::Status CloseUnroll(int64_t env, int64_t place);
+  absl::Status CloseUnroll(int env, int64_t place);
+  // What `env` shows now is what it is to act on next.
+  void Observe(int env, bool begins);
   // Takes the policy to go on with, if there is one to take or to wait for.
   absl::Status ChangePolicy();
   absl::Status AwaitNextPolicy();
   // CANCELLED: it is the run's last, which nobody learns from.
   absl::Status GoOnWith(std::unique_ptr<Policy> policy);
-  absl::Span<const float> Observation(absl::Span<const float> of_all, int64_t env) const {
-    return of_all.subspan(env * observation_size_, observation_size_);
+  absl::Span<float> Observation(int env) {
+    return absl::MakeSpan(observations_).subspan(env * observation_size_, observation_size_);
   }
+  Seen Acted(int env) { return {Observation(env), frames_.newest(env)}; }
+  Seen Shown(absl::Span<const float> observations, absl::Span<const uint8_t> images, int env) const;
+  void Gather();
+  void Scatter();
   absl::Span<float> Memory(std::vector<float>& of_all, int64_t env) const {
     return absl::MakeSpan(of_all).subspan(env * state_size_, state_size_);
   }
   int64_t PlaceInWindow(uint64_t number) const {
     return static_cast<int64_t>(number % static_cast<uint64_t>(unroll_.length + 1));
   }
-  void CountEpisode(int64_t env);
+  void CountEpisode(int env);
   void Use(std::unique_ptr<Policy> policy);
 
   VectorEnv& envs_;
@@ -92,18 +116,25 @@ class Rollout final {
   const uint64_t seed_;
   const int64_t num_envs_;
   const int64_t observation_size_;
+  const int64_t image_bytes_;
   const int64_t action_size_;
   const int64_t state_size_;  // of a policy's memory; 0: it has none
   const UnrollRule unroll_;
 
   std::unique_ptr<Policy> policy_;
+  // Row i of these belongs to environment i.
   std::vector<float> observations_;  // [num_envs, observation_size], what the actions answer
+  FrameStacks frames_;               // their images
   std::vector<float> actions_;       // [num_envs, action_size], for the environments
   std::vector<float> row_actions_;   // [num_envs, action_size], as drawn
   std::vector<float> log_probs_;     // [num_envs]
   std::vector<float> memory_;        // [num_envs, state_size], before the observations
   std::vector<float> next_memory_;   // [num_envs, state_size], after them
+  std::vector<uint64_t> versions_;   // [num_envs], of the policies that drew the actions
+  std::vector<uint8_t> open_;        // [num_envs], 1: the stream's last row is not final
   std::vector<uint8_t> active_;      // [num_envs], 0: has made its unroll with this policy
+  std::vector<int> waiting_;         // active environments that no action was given to
+  Batch batch_;                      // scratch: rows of those that wait
   int64_t num_active_;
   int64_t env_steps_ = 0;
   int64_t episodes_ = 0;

@@ -11,7 +11,7 @@
 
 namespace troupe {
 
-// The layout of the rows of an environment: observation f32, action (f32 with its bounds, or i32
+// The layout of the rows of an environment: its columns of observations (f32, images u8), action (f32 with its bounds, or i32
 // with its numbers of choices), reward f32 and, if wanted, log_prob f32 and recurrent_state f32
 // [state_size].
 proto::Layout MakeLayout(const EnvSpec& spec, bool with_log_prob = false, int64_t state_size = 0);
@@ -20,6 +20,7 @@ proto::Layout MakeLayout(const EnvSpec& spec, bool with_log_prob = false, int64_
 struct PackedStep {
   uint64_t policy_version = 0;
   absl::Span<const float> observation;
+  absl::Span<const uint8_t> images = {};
   absl::Span<const float> action;
   float reward = 0;
   float log_prob = 0;                            // left out where the layout has no such column
@@ -30,6 +31,7 @@ struct PackedStep {
 struct PackedFinal {
   uint64_t policy_version = 0;
   absl::Span<const float> observation;
+  absl::Span<const uint8_t> images = {};
   uint32_t flags = 0;  // of RowFlag, why
   absl::Span<const float> recurrent_state = {};
 };
@@ -37,7 +39,7 @@ struct PackedFinal {
 // Writes the rows of one environment into memory that its layout describes.  Thread-safe.
 class RowPacker final {
  public:
-  // NOT_FOUND if `layout` lacks a column of MakeLayout.
+  // REQUIRES: `layout` is MakeLayout's.  NOT_FOUND if it lacks a column.
   static absl::StatusOr<RowPacker> Create(const Layout& layout);
 
   // Numbers of a row's recurrent state; 0: the layout has none.
@@ -50,7 +52,8 @@ class RowPacker final {
  private:
   RowPacker() = default;
 
-  int64_t observation_offset_ = 0;
+  int64_t observation_offset_ = 0;  // of the first column; the others follow without gaps
+  int64_t images_offset_ = 0;       // the same
   int64_t action_offset_ = 0;
   int64_t reward_offset_ = 0;
   int64_t log_prob_offset_ = -1;         // none

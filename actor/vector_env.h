@@ -1,11 +1,10 @@
 #ifndef TROUPE_ACTOR_VECTOR_ENV_H_
 #define TROUPE_ACTOR_VECTOR_ENV_H_
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -15,93 +14,83 @@
 
 namespace troupe {
 
-// n instances of one environment, stepped together on a few threads.  Where an episode ends the
-// next one starts within the same step.
+// n instances of one environment, stepped together.  Where an episode ends the next one starts
+// within the same step.
 //
-// Used by one thread; its own threads work only inside Step.  What environment i does depends on
-// the seed, i and the actions alone, not on the number of threads.  All spans stay valid, and their
-// contents unchanged, until the next Reset or Step.
-class VectorEnv final {
+// Used by one thread.  What environment i does depends on the seed, i and the actions alone.  All
+// spans stay valid, and what they say of an environment unchanged, until it is begun again.
+class VectorEnv {
  public:
-  // `num_threads` includes the one that calls Step.  Errors are MakeEnv's, or INVALID_ARGUMENT.
+  // `num_threads` includes the one that calls Finish; environments in Python have processes
+  // instead. Errors are MakeEnv's, or INVALID_ARGUMENT.
   static absl::StatusOr<std::unique_ptr<VectorEnv>> Make(const proto::Environment& config,
                                                          const std::string& asset_dir, int num_envs,
                                                          int num_threads, uint64_t seed);
-  ~VectorEnv();
+  virtual ~VectorEnv() = default;
   VectorEnv(const VectorEnv&) = delete;
   VectorEnv& operator=(const VectorEnv&) = delete;
 
   const EnvSpec& spec() const { return spec_; }
-  int num_envs() const { return static_cast<int>(slots_.size()); }
+  int num_envs() const { return static_cast<int>(rewards_.size()); }
 
-  // Starts a new episode everywhere.
-  void Reset();
-  // `actions`: [n, action].  `active`: [n], or empty for all; an environment whose element is 0 is
-  // not stepped, shows the same observation, and no reward or end.
-  // REQUIRES: Reset was called, and the sizes are right.
-  void Step(absl::Span<const float> actions, absl::Span<const uint8_t> active = {});
+  // Starts a new episode everywhere.  REQUIRES: all steps are finished.
+  virtual void Reset() = 0;
+  // Lets these environments, which are not stepping, take a step.  `actions`: of all environments,
+  // [n, action].  REQUIRES: Reset was called.
+  virtual void Begin(absl::Span<const int> envs, absl::Span<const float> actions) = 0;
+  // Waits for environments that were begun, and returns those that are finished: all, or, of ones
+  // that work elsewhere, at least some of them if it does not take too long.
+  virtual absl::Span<const int> Finish() = 0;
+  // Begin and Finish for all environments.
+  void Step(absl::Span<const float> actions);
 
   // What to act on next: of the new episode where one ended.  [n, observation]
   absl::Span<const float> observations() const { return observations_; }
   // s_{t+1} of the step: the last observation where an episode ended.  [n, observation]
   absl::Span<const float> next_observations() const { return next_observations_; }
+  // The images of both.  [n, image_bytes]
+  absl::Span<const uint8_t> images() const { return images_; }
+  absl::Span<const uint8_t> next_images() const { return next_images_; }
   absl::Span<const float> rewards() const { return rewards_; }          // [n]
   absl::Span<const uint8_t> terminated() const { return terminated_; }  // [n]
   absl::Span<const uint8_t> truncated() const { return truncated_; }    // [n]
+  // 1 where the environment failed instead of stepping: the episode is lost, another one has begun,
+  // and there is nothing but its first observation.  [n]
+  absl::Span<const uint8_t> lost() const { return lost_; }
   // Sum of rewards and number of steps of the episode that just ended; else 0.  [n]
   absl::Span<const double> episode_returns() const { return episode_returns_; }
   absl::Span<const int64_t> episode_lengths() const { return episode_lengths_; }
 
+  // Failures of environments so far.  Thread-safe.
+  struct Faults {
+    int64_t crashes = 0, timeouts = 0, invalid = 0;
+  };
+  virtual Faults faults() const { return {}; }
+
   // Seed of episode `episode` (0, 1, ...) of environment `env`.
   static uint64_t EpisodeSeed(uint64_t seed, int64_t env, int64_t episode);
 
- private:
-  // One environment, with room for what it reads and writes.
-  struct Slot {
-    std::unique_ptr<Env> env;
-    int64_t next_episode = 0;
-    double episode_return = 0;
-    int64_t episode_steps = 0;
-    std::vector<double> action;       // [action]
-    std::vector<double> observation;  // [observation]
-  };
+ protected:
+  VectorEnv(EnvSpec spec, int num_envs);
 
-  VectorEnv(std::vector<std::unique_ptr<Env>> envs, int num_threads, uint64_t seed);
+  // Takes down what a step of environment i gave, and keeps the sums of its episode.
+  void Record(int i, const StepResult& result);
+  // Environment i has begun an episode and not stepped.
+  void RecordBeginning(int i, bool lost);
 
-  void StartEpisode(int i);
-  void StepOne(int i);
-  void SkipOne(int i);
-  void StepUnclaimed();
-  void WorkUntilStopped();
-
-  // Constant after construction.
-  const uint64_t seed_;
-  const int claim_size_;  // environments that a thread claims at a time
-  const int spins_;       // looks at an atomic before a thread sleeps on it
-  EnvSpec spec_;
-
-  // Element or row i belongs to the thread that claimed environment i, and to the caller
-  // between steps.
-  std::vector<Slot> slots_;
+  const EnvSpec spec_;
   std::vector<float> observations_, next_observations_, rewards_;
-  std::vector<uint8_t> terminated_, truncated_;
+  std::vector<uint8_t> images_, next_images_, terminated_, truncated_, lost_;
   std::vector<double> episode_returns_;
   std::vector<int64_t> episode_lengths_;
 
-  // Written by the caller before a step, published by claimed_.
-  absl::Span<const float> actions_;
-  absl::Span<const uint8_t> active_;
-
-  // Environments handed out in this step.  The caller sets it to 0, which starts the step; adding
-  // to it claims the next ones, and sees everything that was written before the 0.
-  alignas(64) std::atomic<int> claimed_;
-  // Environments that are done; at num_envs() the step is over.
-  alignas(64) std::atomic<int> stepped_{0};
-  // Counts steps; threads sleep on it between them.
-  alignas(64) std::atomic<uint32_t> round_{0};
-  std::atomic<bool> stopping_{false};  // set before the last change of round_
-
-  std::vector<std::thread> threads_;
+ private:
+  // Of the episode under way.
+  struct Sums {
+    double reward = 0;
+    int64_t steps = 0;
+  };
+  std::vector<Sums> sums_;
 };
 
 }  // namespace troupe

@@ -1,0 +1,193 @@
+#include "actor/gymnasium/env_child.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <numeric>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
+#include "actor/gymnasium/env_spec.h"
+#include "nlohmann/json.hpp"
+#include "spdlog/spdlog.h"
+
+namespace troupe {
+namespace {
+
+constexpr absl::Duration kFirstDelay = absl::Milliseconds(100), kLastDelay = absl::Seconds(10);
+// For a process to end by itself after it closed its socket, so that its own words are known.
+constexpr absl::Duration kLastBreath = absl::Milliseconds(500);
+
+std::string Python(const proto::Gymnasium& config) {
+  if (config.has_python()) return config.python();
+  const char* python = std::getenv("TROUPE_PYTHON");
+  return python != nullptr && *python != '\0' ? python : "python3";
+}
+
+std::string ChildOptions(const proto::Environment& config, int num_slots) {
+  const proto::Gymnasium& gymnasium = config.gymnasium();
+  return nlohmann::json{{"id", gymnasium.id()},
+                        {"kwargs", nlohmann::json::parse(gymnasium.kwargs_json(), nullptr, false)},
+                        {"module", gymnasium.module()},
+                        {"max_episode_steps", config.max_episode_steps()},
+                        {"num_slots", num_slots}}
+      .dump();
+}
+
+}  // namespace
+
+EnvChild::EnvChild(const Options& options, std::function<uint64_t(int)> seed, EnvFaults* faults)
+    : options_(options),
+      start_timeout_(absl::Milliseconds(options.config.gymnasium().start_timeout_ms())),
+      step_timeout_(absl::Milliseconds(options.config.gymnasium().step_timeout_ms())),
+      seed_(std::move(seed)),
+      faults_(faults),
+      states_(options.num_slots, State::kIdle),
+      delay_(absl::ZeroDuration()) {
+  Launch();
+}
+
+EnvChild::~EnvChild() = default;
+
+void EnvChild::HangUp() {
+  if (process_ != nullptr) process_->HangUp();
+}
+
+void EnvChild::Launch() {
+  met_ = false;
+  sent_.clear();
+  deadline_ = absl::Now() + start_timeout_;
+  auto process = ChildProcess::Start(Python(options_.config.gymnasium()),
+                                     ChildOptions(options_.config, options_.num_slots));
+  if (process.ok()) {
+    process_ = *std::move(process);
+  } else {
+    Fail(&EnvFaults::crashes, std::string(process.status().message()));
+  }
+}
+
+void EnvChild::BeginEpisodes() {
+  std::vector<uint16_t> all(options_.num_slots);
+  std::iota(all.begin(), all.end(), uint16_t{0});
+  num_busy_ = options_.num_slots;
+  Command(all, SlotCommand::kReset);
+}
+
+void EnvChild::Begin(absl::Span<const uint16_t> slots) {
+  std::vector<uint16_t> idle;
+  for (const uint16_t slot : slots) {
+    if (states_[slot] == State::kIdle) idle.push_back(slot);
+  }
+  num_busy_ += static_cast<int>(idle.size());
+  if (!idle.empty()) Command(idle, SlotCommand::kStep);
+}
+
+void EnvChild::Command(absl::Span<const uint16_t> slots, SlotCommand command) {
+  for (const uint16_t slot : slots) {
+    SlotHeader& header = slots_->header(slot);
+    header.command = command;
+    header.seed = seed_(slot);
+    if (states_[slot] != State::kLost) {
+      states_[slot] = command == SlotCommand::kStep ? State::kStepping : State::kBeginning;
+    }
+  }
+  sent_.push_back(static_cast<int>(slots.size()));
+  if (sent_.size() == 1) SetDeadline();
+  const absl::Status sent = process_->Send(slots.data(), slots.size() * sizeof(uint16_t));
+  // A child that is gone is found by the next Turn, with what it may have said last.
+  if (!sent.ok()) deadline_ = absl::InfinitePast();
+}
+
+void EnvChild::SetDeadline() {
+  deadline_ = sent_.empty() ? absl::InfiniteFuture() : absl::Now() + step_timeout_ * sent_.front();
+}
+
+void EnvChild::Turn(absl::Time now, std::vector<Event>* events) {
+  if (!status_.ok()) return;
+  while (process_ != nullptr) {
+    absl::StatusOr<std::optional<std::string>> message = process_->Receive();
+    if (!message.ok()) {
+      return Fail(&EnvFaults::crashes, absl::StrCat("the process ", process_->Kill(kLastBreath)));
+    }
+    if (!message->has_value()) break;
+    Hear(**message, events);
+  }
+  if (now < deadline_) return;
+  if (process_ == nullptr) return Launch();
+  Fail(&EnvFaults::timeouts,
+       met_ ? absl::StrCat("no step or reset within ", absl::FormatDuration(step_timeout_))
+            : absl::StrCat("not started within ", absl::FormatDuration(start_timeout_)));
+}
+
+void EnvChild::Hear(const std::string& message, std::vector<Event>* events) {
+  if (message[0] == 'e') return Fail(&EnvFaults::crashes, message.substr(1));
+  met_ ? Finish(message, events) : Meet(message);
+}
+
+void EnvChild::Meet(const std::string& introduction) {
+  absl::StatusOr<EnvSpec> spec = ParseEnvSpec(options_.config.gymnasium().id(), introduction);
+  if (!spec.ok()) return Fail(&EnvFaults::invalid, std::string(spec.status().message()));
+  if (spec_ == nullptr) {
+    auto slots = SharedSlots::Make(*spec, options_.num_slots);
+    if (!slots.ok()) return Fail(&EnvFaults::crashes, std::string(slots.status().message()));
+    spec_ = std::make_unique<EnvSpec>(*std::move(spec));
+    slots_ = *std::move(slots);
+  } else if (*spec != *spec_) {
+    return Fail(&EnvFaults::invalid, "its spaces are others than those of the child before");
+  }
+  met_ = true;
+  const std::string geometry = slots_->offsets().Json();
+  if (!process_->Send(geometry.data(), geometry.size(), slots_->file()).ok()) return;
+  BeginEpisodes();
+}
+
+void EnvChild::Finish(const std::string& numbers, std::vector<Event>* events) {
+  if (sent_.empty() || numbers.size() != sent_.front() * sizeof(uint16_t)) {
+    return Fail(&EnvFaults::invalid, "it answered what was not asked");
+  }
+  sent_.pop_front();
+  SetDeadline();
+  delay_ = absl::ZeroDuration();
+  for (size_t i = 0; i < numbers.size(); i += sizeof(uint16_t)) {
+    uint16_t slot = 0;
+    std::memcpy(&slot, numbers.data() + i, sizeof(slot));
+    if (slot >= states_.size() || states_[slot] == State::kIdle) {
+      return Fail(&EnvFaults::invalid, absl::StrCat("it answered for slot ", slot));
+    }
+    const State state = std::exchange(states_[slot], State::kIdle);
+    --num_busy_;
+    events->push_back({slot, state == State::kLost       ? Result::kLost
+                             : state == State::kStepping ? Result::kStepped
+                                                         : Result::kBegan});
+  }
+  has_begun_ = true;
+}
+
+void EnvChild::Reject(int slot, const std::string& why) {
+  Fail(&EnvFaults::invalid, absl::StrCat("environment in slot ", slot, " ", why));
+}
+
+void EnvChild::Fail(Counter counter, const std::string& why) {
+  if (process_ != nullptr) process_->Kill(absl::ZeroDuration());
+  process_ = nullptr;
+  const std::string text =
+      absl::StrCat(options_.name, " of ", options_.config.gymnasium().id(), ": ", why);
+  if (!has_begun_) {
+    status_ = absl::InvalidArgumentError(text);
+    return;
+  }
+  (faults_->*counter).fetch_add(1, std::memory_order_relaxed);
+  spdlog::warn(
+      "{}\nIts episodes end here; another process is started{}.", text,
+      delay_ > absl::ZeroDuration() ? absl::StrCat(" in ", absl::FormatDuration(delay_)) : "");
+  std::fill(states_.begin(), states_.end(), State::kLost);
+  num_busy_ = options_.num_slots;
+  met_ = false;
+  deadline_ = absl::Now() + delay_;
+  delay_ = std::clamp(delay_ * 2, kFirstDelay, kLastDelay);
+}
+
+}  // namespace troupe

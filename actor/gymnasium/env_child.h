@@ -1,0 +1,112 @@
+#ifndef TROUPE_ACTOR_GYMNASIUM_ENV_CHILD_H_
+#define TROUPE_ACTOR_GYMNASIUM_ENV_CHILD_H_
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "actor/env.h"
+#include "actor/gymnasium/child_process.h"
+#include "actor/gymnasium/shared_slots.h"
+
+namespace troupe {
+
+// What went wrong with environments in Python, each time at the cost of the episodes of one child.
+// Atomic, for metrics are read by another thread.
+struct EnvFaults {
+  std::atomic<int64_t> crashes{0};   // an exception or the end of the process
+  std::atomic<int64_t> timeouts{0};  // a step, a reset or a start that took too long
+  std::atomic<int64_t> invalid{0};   // numbers that are not finite, other spaces than before
+};
+
+// A child process with its environments, one a slot.  A child that fails is killed, reported with
+// what it said, counted and replaced, at once and then after delays that double up to 10 s; all its
+// slots then begin new episodes.
+//
+// Not thread-safe.  Begin gives commands, Turn, called whenever the socket is readable or
+// deadline() is over, tells which are done.
+class EnvChild final {
+ public:
+  struct Options {
+    proto::Environment config;  // with gymnasium
+    int num_slots = 1;
+    std::string name;  // "environments 4 to 7", for messages
+  };
+  enum class Result : uint8_t {
+    kBegan,    // the first episode
+    kStepped,  // one step, after which another episode may have begun
+    kLost,     // the episode was lost, and another one has begun
+  };
+  struct Event {
+    int slot = 0;
+    Result result = Result::kStepped;
+  };
+
+  // `seed`: gives the seed of a slot's next episode.  `faults` outlives the child.
+  EnvChild(const Options& options, std::function<uint64_t(int slot)> seed, EnvFaults* faults);
+  ~EnvChild();
+
+  // Of the environments; null until a child has told.
+  const EnvSpec* spec() const { return spec_.get(); }
+  SharedSlots& slots() { return *slots_; }
+  // OK, or why the very first child failed; there is no other then.
+  const absl::Status& status() const { return status_; }
+
+  int socket() const { return process_ == nullptr ? -1 : process_->socket(); }
+  // When Turn is to be called at the latest.
+  absl::Time deadline() const { return deadline_; }
+  // Slots that were begun, or are lost, and of which no event has told since.
+  int num_busy() const { return num_busy_; }
+
+  // Has these slots take a step, one after the other; their actions are in shared memory.  Slots
+  // that were lost meanwhile are left out.
+  void Begin(absl::Span<const uint16_t> slots);
+  // Begins an episode in every slot.  REQUIRES: no slot is busy.
+  void BeginEpisodes();
+  // Appends what is done to `events`.
+  void Turn(absl::Time now, std::vector<Event>* events);
+  // The environment of `slot` gave numbers that cannot be learned from.
+  void Reject(int slot, const std::string& why);
+
+  void HangUp();
+
+ private:
+  enum class State : uint8_t { kIdle, kStepping, kBeginning, kLost };
+  using Counter = std::atomic<int64_t> EnvFaults::*;
+
+  void Launch();
+  void Hear(const std::string& message, std::vector<Event>* events);
+  void Meet(const std::string& introduction);
+  void Finish(const std::string& numbers, std::vector<Event>* events);
+  void Command(absl::Span<const uint16_t> slots, SlotCommand command);
+  void Fail(Counter counter, const std::string& why);
+  void SetDeadline();
+
+  const Options options_;
+  const absl::Duration start_timeout_, step_timeout_;
+  const std::function<uint64_t(int)> seed_;
+  EnvFaults* const faults_;
+
+  absl::Status status_;
+  std::unique_ptr<EnvSpec> spec_;
+  std::unique_ptr<SharedSlots> slots_;
+  std::unique_ptr<ChildProcess> process_;  // null: waits for deadline_ to start the next
+  bool met_ = false;                       // it shares the memory
+  bool has_begun_ = false;                 // some child has finished a command
+  std::vector<State> states_;              // of the slots
+  int num_busy_ = 0;
+  std::deque<int> sent_;  // slots of each message that is not answered
+  absl::Duration delay_;  // before the next start after a failure
+  absl::Time deadline_ = absl::InfiniteFuture();
+};
+
+}  // namespace troupe
+
+#endif  // TROUPE_ACTOR_GYMNASIUM_ENV_CHILD_H_

@@ -1,0 +1,86 @@
+#include "actor/gymnasium/gymnasium_env.h"
+
+#include <cmath>
+#include <utility>
+
+#include "absl/algorithm/container.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "actor/gymnasium/wait_for_children.h"
+
+namespace troupe {
+
+absl::StatusOr<std::unique_ptr<Env>> GymnasiumEnv::Make(const proto::Environment& config) {
+  std::unique_ptr<GymnasiumEnv> env(new GymnasiumEnv);
+  env->children_.push_back(std::make_unique<EnvChild>(
+      EnvChild::Options{.config = config, .num_slots = 1, .name = "an environment"},
+      [e = env.get()](int) { return e->seed_; }, &env->faults_));
+  while (env->child().spec() == nullptr || env->child().num_busy() > 0) {
+    if (!env->child().status().ok()) return env->child().status();
+    WaitForChildren(env->children_, absl::InfiniteFuture());
+    std::vector<EnvChild::Event> events;
+    env->child().Turn(absl::Now(), &events);
+  }
+  env->last_.resize(env->spec().observation_size);
+  env->images_.resize(env->spec().image_bytes);
+  return env;
+}
+
+GymnasiumEnv::~GymnasiumEnv() = default;
+
+bool GymnasiumEnv::Await() {
+  std::vector<EnvChild::Event> events;
+  while (child().num_busy() > 0) {
+    WaitForChildren(children_, absl::InfiniteFuture());
+    child().Turn(absl::Now(), &events);
+  }
+  return !events.empty() && events.back().result != EnvChild::Result::kLost;
+}
+
+void GymnasiumEnv::Show(const ObservationView& view, absl::Span<double> observation) {
+  absl::c_copy(view.numbers, last_.begin());
+  absl::c_copy(view.numbers, observation.begin());
+  absl::c_copy(view.images, images_.begin());
+}
+
+void GymnasiumEnv::Reset(uint64_t seed, absl::Span<double> observation) {
+  seed_ = seed;
+  child().BeginEpisodes();
+  Await();  // a child that was replaced has begun an episode, too
+  Show(child().slots().first(0), observation);
+}
+
+StepResult GymnasiumEnv::Step(absl::Span<const double> action, absl::Span<double> observation) {
+  BeginStep(action);
+  return FinishStep(observation);
+}
+
+void GymnasiumEnv::BeginStep(absl::Span<const double> action) {
+  absl::c_copy(action, child().slots().action(0).begin());
+  child().Begin({0});
+}
+
+StepResult GymnasiumEnv::FinishStep(absl::Span<double> observation) {
+  if (!Await()) {
+    absl::c_copy(last_, observation.begin());
+    return {.truncated = true};
+  }
+  const SlotHeader& header = child().slots().header(0);
+  const ObservationView last = child().slots().last(0);
+  double sum = header.reward;
+  for (const double value : last.numbers) sum += value;
+  if (!std::isfinite(sum)) {
+    child().Reject(0, "gave numbers that are not finite");
+    return FinishStep(observation);
+  }
+  Show(last, observation);
+  return {header.reward, header.terminated != 0, header.truncated != 0};
+}
+
+absl::Status GymnasiumEnv::ResetToState(absl::Span<const double> state,
+                                        absl::Span<double> observation) {
+  return absl::UnimplementedError(
+      absl::StrCat(spec().id, " runs in Python, where no environment can begin in a given state"));
+}
+
+}  // namespace troupe

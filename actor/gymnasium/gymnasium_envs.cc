@@ -1,0 +1,200 @@
+#include "actor/gymnasium/gymnasium_envs.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "absl/algorithm/container.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "actor/gymnasium/wait_for_children.h"
+
+namespace troupe {
+namespace {
+
+// Once one environment is done, the others are waited for no longer than this.
+constexpr absl::Duration kPatience = absl::Milliseconds(5);
+// The longest that Finish takes if none is.
+constexpr absl::Duration kLongest = absl::Milliseconds(100);
+
+constexpr char kNotFinite[] = "numbers that are not finite";
+
+bool AllFinite(absl::Span<const double> values) {
+  double sum = 0;  // of zeros; an infinity or NaN times 0 is NaN
+  for (const double value : values) sum += value * 0.0;
+  return sum == 0.0;
+}
+
+std::string ChildName(int first, int size) {
+  return size == 1 ? absl::StrCat("environment ", first)
+                   : absl::StrCat("environments ", first, " to ", first + size - 1);
+}
+
+bool IsIntroduced(const std::unique_ptr<EnvChild>& child) {
+  return child->spec() != nullptr || !child->status().ok();
+}
+
+absl::Status AwaitSpecs(const std::vector<std::unique_ptr<EnvChild>>& children) {
+  std::vector<EnvChild::Event> none;
+  while (!absl::c_all_of(children, IsIntroduced)) {
+    WaitForChildren(children, absl::InfiniteFuture());
+    for (const auto& child : children) {
+      if (!IsIntroduced(child)) child->Turn(absl::Now(), &none);
+    }
+  }
+  for (const auto& child : children) {
+    if (!child->status().ok()) return child->status();
+    if (*child->spec() != *children.front()->spec()) {
+      return absl::InvalidArgumentError("two children have environments of different spaces");
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<VectorEnv>> GymnasiumEnvs::Make(const proto::Environment& config,
+                                                               int num_envs, uint64_t seed) {
+  const int per_child = std::min(config.gymnasium().envs_per_child(), num_envs);
+  Parts parts{.faults = std::make_unique<EnvFaults>(),
+              .episodes = std::make_unique<std::vector<int64_t>>(num_envs)};
+  for (int first = 0; first < num_envs; first += per_child) {
+    const int size = std::min(per_child, num_envs - first);
+    const auto episode_seed = [seed, first, episodes = parts.episodes.get()](int slot) {
+      return EpisodeSeed(seed, first + slot, (*episodes)[first + slot]);
+    };
+    parts.children.push_back(std::make_unique<EnvChild>(
+        EnvChild::Options{.config = config, .num_slots = size, .name = ChildName(first, size)},
+        episode_seed, parts.faults.get()));
+  }
+  absl::Status met = AwaitSpecs(parts.children);
+  if (!met.ok()) {
+    for (const auto& child : parts.children) child->HangUp();
+    return met;
+  }
+  std::unique_ptr<GymnasiumEnvs> envs(new GymnasiumEnvs(std::move(parts), num_envs, per_child));
+  if (absl::Status begun = envs->AwaitEpisodes(); !begun.ok()) return begun;
+  return envs;
+}
+
+GymnasiumEnvs::GymnasiumEnvs(Parts parts, int num_envs, int envs_per_child)
+    : VectorEnv(*parts.children.front()->spec(), num_envs),
+      envs_per_child_(envs_per_child),
+      parts_(std::move(parts)),
+      early_(parts_.children.size()),
+      late_(parts_.children.size()) {}
+
+GymnasiumEnvs::~GymnasiumEnvs() {
+  for (const auto& child : parts_.children) child->HangUp();
+}
+
+VectorEnv::Faults GymnasiumEnvs::faults() const {
+  const EnvFaults& faults = *parts_.faults;
+  return {faults.crashes.load(std::memory_order_relaxed),
+          faults.timeouts.load(std::memory_order_relaxed),
+          faults.invalid.load(std::memory_order_relaxed)};
+}
+
+int GymnasiumEnvs::NumBusy() const {
+  int busy = 0;
+  for (const auto& child : parts_.children) busy += child->num_busy();
+  return busy;
+}
+
+absl::Status GymnasiumEnvs::AwaitEpisodes() {
+  done_.clear();
+  while (NumBusy() > 0) {
+    WaitForChildren(parts_.children, absl::InfiniteFuture());
+    Turn(absl::Now());
+    for (const auto& child : parts_.children) {
+      if (!child->status().ok()) return child->status();
+    }
+  }
+  return absl::OkStatus();
+}
+
+void GymnasiumEnvs::Reset() {
+  if (std::exchange(is_fresh_, false)) return;
+  while (NumBusy() > 0) Finish();
+  for (const auto& child : parts_.children) child->BeginEpisodes();
+  while (NumBusy() > 0) Finish();
+}
+
+// A child gets the two halves of its environments apart, so that it can go on with the one while
+// the policy acts for the other.
+void GymnasiumEnvs::Begin(absl::Span<const int> envs, absl::Span<const float> actions) {
+  for (auto* half : {&early_, &late_}) {
+    for (std::vector<uint16_t>& slots : *half) slots.clear();
+  }
+  for (const int env : envs) {
+    const int child = env / envs_per_child_, slot = env % envs_per_child_;
+    const auto action = actions.subspan(env * spec_.action_size, spec_.action_size);
+    absl::c_copy(action, parts_.children[child]->slots().action(slot).begin());
+    (slot < (envs_per_child_ + 1) / 2 ? early_ : late_)[child].push_back(
+        static_cast<uint16_t>(slot));
+  }
+  for (const auto* half : {&early_, &late_}) {
+    for (size_t child = 0; child < half->size(); ++child) {
+      if (!(*half)[child].empty()) parts_.children[child]->Begin((*half)[child]);
+    }
+  }
+}
+
+absl::Span<const int> GymnasiumEnvs::Finish() {
+  done_.clear();
+  const size_t enough = (NumBusy() + 1) / 2;
+  const absl::Time start = absl::Now();
+  for (absl::Time now = start;; now = absl::Now()) {
+    Turn(now);
+    const absl::Time end = start + (done_.empty() ? kLongest : kPatience);
+    if (done_.size() >= enough || now >= end) return done_;
+    WaitForChildren(parts_.children, end);
+  }
+}
+
+void GymnasiumEnvs::Turn(absl::Time now) {
+  for (size_t child = 0; child < parts_.children.size(); ++child) {
+    events_.clear();
+    parts_.children[child]->Turn(now, &events_);
+    for (const EnvChild::Event& event : events_) Take(static_cast<int>(child), event);
+  }
+}
+
+void GymnasiumEnvs::Take(int child, const EnvChild::Event& event) {
+  const int env = child * envs_per_child_ + event.slot;
+  EnvChild& of_it = *parts_.children[child];
+  if (event.result == EnvChild::Result::kStepped) return TakeStep(env, of_it, event.slot);
+  const ObservationView first = of_it.slots().first(event.slot);
+  if (!AllFinite(first.numbers))
+    return of_it.Reject(event.slot, absl::StrCat("began with ", kNotFinite));
+  Show(first, env, observations_, images_);
+  ++(*parts_.episodes)[env];
+  RecordBeginning(env, event.result == EnvChild::Result::kLost);
+  done_.push_back(env);
+}
+
+void GymnasiumEnvs::TakeStep(int env, EnvChild& child, int slot) {
+  const SlotHeader& header = child.slots().header(slot);
+  const StepResult result{.reward = header.reward,
+                          .terminated = header.terminated != 0,
+                          .truncated = header.truncated != 0};
+  const bool ended = result.terminated || result.truncated;
+  const ObservationView last = child.slots().last(slot);
+  const ObservationView next = ended ? child.slots().first(slot) : last;
+  if (!std::isfinite(result.reward) || !AllFinite(last.numbers) || !AllFinite(next.numbers)) {
+    return child.Reject(slot, absl::StrCat("gave ", kNotFinite));
+  }
+  Show(last, env, next_observations_, next_images_);
+  Show(next, env, observations_, images_);
+  Record(env, result);
+  if (ended) ++(*parts_.episodes)[env];
+  done_.push_back(env);
+}
+
+void GymnasiumEnvs::Show(const ObservationView& view, int env, std::vector<float>& numbers,
+                         std::vector<uint8_t>& images) {
+  absl::c_copy(view.numbers, numbers.begin() + env * spec_.observation_size);
+  absl::c_copy(view.images, images.begin() + env * spec_.image_bytes);
+}
+
+}  // namespace troupe

@@ -1,0 +1,62 @@
+#ifndef TROUPE_ACTOR_GYMNASIUM_GYMNASIUM_ENVS_H_
+#define TROUPE_ACTOR_GYMNASIUM_GYMNASIUM_ENVS_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "actor/gymnasium/env_child.h"
+#include "actor/vector_env.h"
+
+namespace troupe {
+
+// Environments in Python, stepped by child processes.  Finish returns as soon as half of those that
+// step are done, so that children have work while the policy acts for the others; one that takes
+// long, or whose child has to be replaced, does not hold up the rest.
+class GymnasiumEnvs final : public VectorEnv {
+ public:
+  // Starts the children and waits for what they say of their environments.  INVALID_ARGUMENT holds
+  // what Python said where one cannot be started.
+  static absl::StatusOr<std::unique_ptr<VectorEnv>> Make(const proto::Environment& config,
+                                                         int num_envs, uint64_t seed);
+  ~GymnasiumEnvs() override;
+
+  void Reset() override;
+  void Begin(absl::Span<const int> envs, absl::Span<const float> actions) override;
+  absl::Span<const int> Finish() override;
+  Faults faults() const override;
+
+ private:
+  using Children = std::vector<std::unique_ptr<EnvChild>>;
+
+  struct Parts {
+    Children children;
+    std::unique_ptr<EnvFaults> faults;
+    std::unique_ptr<std::vector<int64_t>> episodes;  // begun, of each environment
+  };
+  GymnasiumEnvs(Parts parts, int num_envs, int envs_per_child);
+
+  // Until every environment has begun its first episode; the error is that of a child.
+  absl::Status AwaitEpisodes();
+  // Lets every child turn once, and takes down what is done.
+  void Turn(absl::Time now);
+  void Take(int child, const EnvChild::Event& event);
+  void TakeStep(int env, EnvChild& child, int slot);
+  void Show(const ObservationView& view, int env, std::vector<float>& numbers,
+            std::vector<uint8_t>& images);
+  int NumBusy() const;
+
+  const int envs_per_child_;
+  const Parts parts_;
+  bool is_fresh_ = true;  // the first episodes have begun, and no step
+  std::vector<int> done_;
+  std::vector<EnvChild::Event> events_;              // scratch
+  std::vector<std::vector<uint16_t>> early_, late_;  // scratch: slots of each child
+};
+
+}  // namespace troupe
+
+#endif  // TROUPE_ACTOR_GYMNASIUM_GYMNASIUM_ENVS_H_

@@ -1,0 +1,79 @@
+#ifndef TROUPE_ACTOR_GYMNASIUM_SHARED_SLOTS_H_
+#define TROUPE_ACTOR_GYMNASIUM_SHARED_SLOTS_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "actor/env.h"
+
+namespace troupe {
+
+enum class SlotCommand : uint8_t { kStep = 0, kReset = 1 };
+
+// The first bytes of a slot.
+struct SlotHeader {
+  uint64_t seed = 0;  // of the next episode
+  double reward = 0;
+  SlotCommand command = SlotCommand::kStep;
+  uint8_t terminated = 0;
+  uint8_t truncated = 0;
+};
+static_assert(sizeof(SlotHeader) == 24);
+
+// Where the rest of a slot lies. Unit: bytes from its beginning.
+struct SlotOffsets {
+  explicit SlotOffsets(const EnvSpec& spec);
+  // As env_child.py reads it.
+  std::string Json() const;
+
+  int64_t action;             // float64 [action_size]
+  int64_t last_observation;   // float64 [observation_size]: what the step led to
+  int64_t last_images;        // uint8 [image_bytes]
+  int64_t first_observation;  // the same of the episode that began after it
+  int64_t first_images;
+  int64_t slot_bytes;
+};
+
+// What an observation is made of.
+struct ObservationView {
+  absl::Span<const double> numbers;
+  absl::Span<const uint8_t> images;
+};
+
+// Memory that an actor shares with a child that steps environments, a slot for each.  The side that
+// was sent the last message about a slot may use it.
+class SharedSlots final {
+ public:
+  // RESOURCE_EXHAUSTED: there is not so much memory.
+  static absl::StatusOr<std::unique_ptr<SharedSlots>> Make(const EnvSpec& spec, int num_slots);
+  ~SharedSlots();
+  SharedSlots(const SharedSlots&) = delete;
+  SharedSlots& operator=(const SharedSlots&) = delete;
+
+  int file() const { return file_; }
+  const SlotOffsets& offsets() const { return offsets_; }
+  SlotHeader& header(int slot) { return *reinterpret_cast<SlotHeader*>(At(slot, 0)); }
+  absl::Span<double> action(int slot);
+  ObservationView last(int slot) const;
+  ObservationView first(int slot) const;
+
+ private:
+  SharedSlots(const EnvSpec& spec, int num_slots, int file, void* memory);
+  char* At(int slot, int64_t offset) const {
+    return static_cast<char*>(memory_) + slot * offsets_.slot_bytes + offset;
+  }
+  ObservationView View(int slot, int64_t numbers, int64_t images) const;
+
+  const SlotOffsets offsets_;
+  const int64_t action_size_, observation_size_, image_bytes_;
+  const int64_t size_bytes_;
+  const int file_;
+  void* const memory_;
+};
+
+}  // namespace troupe
+
+#endif  // TROUPE_ACTOR_GYMNASIUM_SHARED_SLOTS_H_
