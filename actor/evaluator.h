@@ -43,7 +43,7 @@ class Evaluator final {
   struct Seat {
     std::unique_ptr<Env> env;
     std::vector<double> action;  // [action_size]
-    int64_t episode = -1;  // index into the results; -1: idle
+    int64_t episode = -1;        // index into the results; -1: idle
   };
 
   // Begins the episodes that are due and moves busy seats to the front, so that a batch holds

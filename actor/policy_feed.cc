@@ -8,10 +8,28 @@
 
 namespace troupe {
 
+namespace {
+
+absl::Status CheckImages(const PolicyMetadata& policy, const EnvSpec& spec) {
+  const bool fits = policy.image_shape.empty()
+                        ? spec.images.empty()
+                        : spec.images.size() == 1 && spec.images[0].shape == policy.image_shape;
+  if (fits) return absl::OkStatus();
+  const auto join = [](std::string* out, const ObservationColumn& image) {
+    absl::StrAppend(out, "[", absl::StrJoin(image.shape, ","), "]");
+  };
+  return absl::FailedPreconditionError(
+      absl::StrCat("the policy of run '", policy.run, "' sees images of [",
+                   absl::StrJoin(policy.image_shape, ","), "], but ", spec.id, " shows ",
+                   spec.images.empty() ? "none" : absl::StrJoin(spec.images, ", ", join)));
+}
+
+}  // namespace
+
 absl::Status CheckFits(const PolicyMetadata& policy, const EnvSpec& spec) {
   if (policy.observation_size == spec.observation_size && policy.action_size == spec.action_size &&
       policy.num_choices == spec.num_choices) {
-    return absl::OkStatus();
+    return CheckImages(policy, spec);
   }
   return absl::FailedPreconditionError(absl::StrCat(
       "the policy of run '", policy.run, "' maps ", policy.observation_size, " observations to ",

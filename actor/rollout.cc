@@ -142,11 +142,11 @@ absl::Status Rollout::StepOnce() {
 
 absl::Status Rollout::Act() {
   Gather();
-  absl::Status acted = policy_->Sample(
-      batch_.observations, static_cast<int64_t>(waiting_.size()),
-      {absl::MakeSpan(batch_.actions), absl::MakeSpan(batch_.row_actions),
-       absl::MakeSpan(batch_.log_probs)},
-      {batch_.memory, absl::MakeSpan(batch_.next_memory)}, batch_.images);
+  absl::Status acted =
+      policy_->Sample(batch_.observations, static_cast<int64_t>(waiting_.size()),
+                      {absl::MakeSpan(batch_.actions), absl::MakeSpan(batch_.row_actions),
+                       absl::MakeSpan(batch_.log_probs)},
+                      {batch_.memory, absl::MakeSpan(batch_.next_memory)}, batch_.images);
   if (acted.ok()) Scatter();
   return acted;
 }
@@ -183,8 +183,8 @@ void Rollout::Scatter() {
   }
 }
 
-Rollout::Seen Rollout::Shown(absl::Span<const float> observations,
-                             absl::Span<const uint8_t> images, int env) const {
+Rollout::Seen Rollout::Shown(absl::Span<const float> observations, absl::Span<const uint8_t> images,
+                             int env) const {
   return {observations.subspan(env * observation_size_, observation_size_),
           images.subspan(env * image_bytes_, image_bytes_)};
 }
@@ -202,9 +202,9 @@ absl::Status Rollout::AppendStep(int env) {
   const Seen next = Shown(envs_.next_observations(), envs_.next_images(), env);
   const float reward = envs_.rewards()[env];
   if (!AllFinite(next.numbers) || !std::isfinite(reward)) {
-    return absl::InternalError(absl::StrCat(
-        envs_.spec().id, " gave an observation or reward that is not finite after ", env_steps_,
-        " steps"));
+    return absl::InternalError(
+        absl::StrCat(envs_.spec().id, " gave an observation or reward that is not finite after ",
+                     env_steps_, " steps"));
   }
   ++env_steps_;
   const Seen acted = Acted(env);

@@ -39,10 +39,11 @@ struct UnrollRule {
   bool synchronous = false;
 };
 
-// The actor's loop: one batched forward for every environment that waits for an action, steps of those,
-// and a row for each that is done.
+// The actor's loop: one batched forward for every environment that waits for an action, steps of
+// those, and a row for each that is done.
 //
-// The episode of an environment that failed ends as truncated, with the last observation that it gave.
+// The episode of an environment that failed ends as truncated, with the last observation that it
+// gave.
 //
 // With an UnrollRule the last row of each window, the rows [k W, (k + 1) W) of a stream with
 // W = length + 1, holds no action: it is the last of an episode, or one flagged kCut.

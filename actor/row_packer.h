@@ -11,9 +11,9 @@
 
 namespace troupe {
 
-// The layout of the rows of an environment: its columns of observations (f32, images u8), action (f32 with its bounds, or i32
-// with its numbers of choices), reward f32 and, if wanted, log_prob f32 and recurrent_state f32
-// [state_size].
+// The layout of the rows of an environment: its columns of observations (f32, images u8), action
+// (f32 with its bounds, or i32 with its numbers of choices), reward f32 and, if wanted, log_prob
+// f32 and recurrent_state f32 [state_size].
 proto::Layout MakeLayout(const EnvSpec& spec, bool with_log_prob = false, int64_t state_size = 0);
 
 // One step: s_t, a_t, the reward that a_t earned, and how likely it was drawn.

@@ -41,6 +41,22 @@ void AddWriterMetrics(const RowWriter& writer, Metrics& metrics) {
                             [&writer] { return absl::ToDoubleSeconds(writer.stats().blocked); });
 }
 
+void AddFaultMetrics(const VectorEnv& envs, Metrics& metrics) {
+  const auto counter = [&](const char* name, const char* help, int64_t VectorEnv::Faults::*field) {
+    metrics.AddSampledCounter(name, help,
+                              [&envs, field] { return static_cast<double>(envs.faults().*field); });
+  };
+  counter("troupe_actor_env_crashes_total",
+          "Processes of environments that raised an exception or ended, and were replaced.",
+          &VectorEnv::Faults::crashes);
+  counter("troupe_actor_env_timeouts_total",
+          "Processes of environments that took too long, and were replaced.",
+          &VectorEnv::Faults::timeouts);
+  counter("troupe_actor_env_invalid_total",
+          "Processes of environments that gave numbers that are not finite, and were replaced.",
+          &VectorEnv::Faults::invalid);
+}
+
 absl::Status WriteStats(const ActorOptions& options, const Rollout& rollout,
                         const RowWriterStats& stats) {
   if (options.output_dir.empty()) return absl::OkStatus();
@@ -136,6 +152,7 @@ absl::Status RunActor(const ActorOptions& options, StopToken& stop, Metrics& met
     ledger = *std::move(opened);
   }
   AddWriterMetrics(**writer, metrics);
+  AddFaultMetrics(**envs, metrics);
   absl::Status acted = Act(options, **envs, *layout, **writer, stop, metrics);
   metrics.StopServing();  // the sampled metrics read the writer
   if (absl::IsCancelled(acted)) acted = absl::OkStatus();

@@ -89,7 +89,8 @@ void FillIn(proto::Config& config) {
   config.set_run(config.run());
   config.set_seed(config.seed());
   config.set_total_env_steps(config.total_env_steps());
-  config.mutable_environment()->set_id(config.environment().id());
+  proto::Environment& environment = *config.mutable_environment();
+  environment.set_id(environment.has_gymnasium() ? environment.gymnasium().id() : environment.id());
   if (config.tables_size() == 0) config.add_tables();
   if (config.learner().algorithm_case() == proto::Learner::ALGORITHM_NOT_SET) {
     config.mutable_learner()->mutable_sac();

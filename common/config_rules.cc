@@ -11,6 +11,7 @@
 #include "common/layout.h"
 #include "common/nearest.h"
 #include "common/recurrence.h"
+#include "nlohmann/json.hpp"
 
 namespace troupe {
 namespace {
@@ -344,12 +345,36 @@ void CheckIntervals(const proto::Environment& environment, Faults& faults) {
   }
 }
 
+// An environment in Python takes its keywords as JSON, and none of those that are built in.
+void CheckGymnasium(const proto::Environment& environment, Faults& faults) {
+  if (!environment.has_gymnasium()) return;
+  const std::string& kwargs = environment.gymnasium().kwargs_json();
+  if (!nlohmann::json::parse(kwargs, nullptr, /*allow_exceptions=*/false).is_object()) {
+    faults.push_back(absl::StrCat("environment.gymnasium.kwargs_json = '", kwargs,
+                                  "': must be a JSON object, such as {\"max_speed\": 3}"));
+  }
+  std::vector<const google::protobuf::FieldDescriptor*> fields;
+  environment.GetReflection()->ListFields(environment, &fields);
+  for (const google::protobuf::FieldDescriptor* field : fields) {
+    const int number = field->number();
+    if (number == proto::Environment::kIdFieldNumber ||
+        number == proto::Environment::kGymnasiumFieldNumber ||
+        number == proto::Environment::kMaxEpisodeStepsFieldNumber) {
+      continue;
+    }
+    faults.push_back(absl::StrCat("environment.", field->name(),
+                                  " is for built-in environments; with environment.gymnasium "
+                                  "keywords go into kwargs_json"));
+  }
+}
+
 }  // namespace
 
 std::vector<std::string> CrossFieldFaults(const proto::Config& config) {
   Faults faults;
   if (config.environment().id().empty()) faults.push_back("environment.id is empty");
   CheckIntervals(config.environment(), faults);
+  CheckGymnasium(config.environment(), faults);
   CheckNames(config, faults);
   CheckShards(config, faults);
   CheckTableExists(config, "actor.table", config.actor().table(), faults);

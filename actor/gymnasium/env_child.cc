@@ -176,7 +176,8 @@ void EnvChild::Fail(Counter counter, const std::string& why) {
   const std::string text =
       absl::StrCat(options_.name, " of ", options_.config.gymnasium().id(), ": ", why);
   if (!has_begun_) {
-    status_ = absl::InvalidArgumentError(text);
+    status_ = counter == &EnvFaults::timeouts ? absl::UnavailableError(text)
+                                              : absl::InvalidArgumentError(text);
     return;
   }
   (faults_->*counter).fetch_add(1, std::memory_order_relaxed);
