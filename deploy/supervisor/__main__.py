@@ -2,6 +2,7 @@
 
 import argparse
 import ctypes
+import os
 import signal
 import sys
 
@@ -49,6 +50,8 @@ def main():
     stop = Stop()
     stop_with_parent()
     args = parse_args()
+    # For environments in Python: the interpreter that has what deploy/setup installed.
+    os.environ.setdefault("TROUPE_PYTHON", sys.executable)
     try:
         with RunDirectory(args) as directory:
             return Cluster(args, directory, stop).run()

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 
 FIRST_DELAY_SECONDS = 0.5
@@ -52,8 +51,6 @@ class Child:
     def start(self):
         # One BLAS thread: two on two cores fall to a third of one.
         environment = dict(os.environ, OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
-        # For environments in Python: the interpreter that has what deploy/setup installed.
-        environment.setdefault("TROUPE_PYTHON", sys.executable)
         with open(self.log_path, "ab") as log:
             self._process = subprocess.Popen([*WITH_PARENT, *self.command],
                                              stdin=subprocess.DEVNULL, stdout=log,
