@@ -294,6 +294,7 @@ absl::Status Trainer::Finish() {
   if (status.ok()) {
     status = parts_.publisher.WaitPublished(state_.version.Packed(), absl::Now() + kFinalSnapshot);
   }
+  if (status.ok()) status = SaveLastPolicy();
   if (status.ok()) status = Log(/*done=*/true);
   return status;
 }
@@ -326,22 +327,29 @@ absl::Status Trainer::SaveCheckpoint() {
   absl::StatusOr<std::map<std::string, std::string>> files = parts_.algorithm.Save();
   if (!files.ok()) return files.status();
   if (absl::Status status = CheckSame(*files); !status.ok()) return status;
-  if (!IsFirst()) {
-    state_.saved_updates = updates;
-    return absl::OkStatus();
+  if (IsFirst()) {
+    if (absl::Status status = WriteCheckpoint(*std::move(files)); !status.ok()) return status;
+    parts_.log.CountCheckpoint();
   }
-  files->emplace(kConfigFile, EncodeConfig(config_));
-  if (published_ != nullptr) files->emplace(kPolicyFile, published_->image);
-  const absl::Status status = parts_.checkpoints.Write(
-      {.updates = updates,
+  state_.saved_updates = updates;
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::SaveLastPolicy() {
+  if (parts_.algorithm.updates() == 0) return absl::OkStatus();
+  absl::StatusOr<std::map<std::string, std::string>> files = parts_.algorithm.Save();
+  return files.ok() ? WriteCheckpoint(*std::move(files)) : files.status();
+}
+
+absl::Status Trainer::WriteCheckpoint(std::map<std::string, std::string> files) {
+  files.emplace(kConfigFile, EncodeConfig(config_));
+  if (published_ != nullptr) files.emplace(kPolicyFile, published_->image);
+  return parts_.checkpoints.Write(
+      {.updates = parts_.algorithm.updates(),
        .counters = {{"env_steps", static_cast<int64_t>(parts_.replay.counts().env_steps)},
                     {"epoch", static_cast<int64_t>(state_.version.epoch)},
                     {"version_counter", static_cast<int64_t>(state_.version.counter)}},
-       .files = *std::move(files)});
-  if (!status.ok()) return status;
-  state_.saved_updates = updates;
-  parts_.log.CountCheckpoint();
-  return absl::OkStatus();
+       .files = std::move(files)});
 }
 
 absl::Status Trainer::CheckSame(const std::map<std::string, std::string>& files) {

@@ -87,6 +87,9 @@ class Trainer final {
   absl::Status AwaitLastSteps();
   absl::Status Publish(bool final_one);
   absl::Status SaveCheckpoint();
+  // Writes the newest checkpoint again: its policy is then the run's last one.
+  absl::Status SaveLastPolicy();
+  absl::Status WriteCheckpoint(std::map<std::string, std::string> files);
   absl::Status Log(bool done);
   // INTERNAL names the first statistic that is not finite.
   absl::Status CheckFinite() const;

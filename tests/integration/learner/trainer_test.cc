@@ -298,6 +298,17 @@ TEST_F(TrainerTest, ALearnerWhoseRunWasTakenOverStops) {
   EXPECT_EQ(ran.code(), absl::StatusCode::kFailedPrecondition) << ran;
 }
 
+TEST_F(TrainerTest, TheLastCheckpointHoldsTheLastPolicy) {
+  Learner learner(config_, dir_);
+  ASSERT_TRUE(learner.trainer->Run().ok());
+  const auto found = learner.checkpoints.ReadNewest();
+  ASSERT_TRUE(found.ok()) << found.status();
+  const auto policy = Policy::FromImage(found->checkpoint.files.at(kPolicyFile));
+  ASSERT_TRUE(policy.ok()) << policy.status();
+  EXPECT_TRUE((*policy)->metadata().final_one);
+  EXPECT_EQ((*policy)->metadata().version, Newest()->version);
+}
+
 TEST_F(TrainerTest, ACheckpointOfAnotherRunIsRefused) {
   { ASSERT_TRUE(Learner(config_, dir_).trainer->Run().ok()); }
   Learner learner(config_, dir_);
