@@ -1,4 +1,4 @@
-// troupe: what an operator asks of a cluster that runs.
+// troupe: what an operator asks of a cluster that runs, and of policies that leave it.
 #include <cstdio>
 #include <functional>
 #include <string>
@@ -13,6 +13,7 @@
 #include "deploy/operator/backup.h"
 #include "deploy/operator/drain.h"
 #include "deploy/operator/evaluate.h"
+#include "deploy/operator/python.h"
 #include "deploy/operator/status.h"
 
 ABSL_FLAG(bool, json, false, "status: print JSON.");
@@ -38,6 +39,13 @@ constexpr char kUsage[] =
     "  backup    every shard copies what it holds while it goes on; --name NAME, --output D\n"
     "  evaluate  plays episodes with the newest policy, or with a checkpoint's: --checkpoint D\n"
     "  drain     turns a shard's writers away until it can be stopped without loss; --shard N\n"
+    "\n"
+    "       troupe COMMAND RUN_OR_CHECKPOINT... [FLAG]...    (in Python; COMMAND --help)\n"
+    "\n"
+    "  export    writes the policy as ONNX or TorchScript; --format, -o FILE\n"
+    "  card      packs it with a model card, for the Hugging Face hub; -o FOLDER, --video\n"
+    "  play      renders episodes; -o FILE.mp4 or .gif, --episodes N\n"
+    "  plot      draws return against steps, of several runs with their spread; -o FILE.png\n"
     "\n"
     "The configuration names the shards; --set shards=host:port,host:port does, too.  With mutual\n"
     "TLS an operator's certificate may do all of this.  troupe COMMAND --help lists the flags.\n"
@@ -88,6 +96,7 @@ int Main(int argc, char** argv) {
     return RunProgram({"troupe", ""}, argc, argv, [](Program&) { return absl::OkStatus(); });
   }
   if (name == "evaluate") return BecomeEvaluator({argv + 2, argv + argc});
+  if (IsPythons(name)) return BecomePython({argv + 1, argv + argc});
   // Operators want figures, not a program's diary; a later --log_level counts.  The environment of
   // a container may hold another program's port.
   std::string quiet = "--log_level=warning", unmeasured = "--metrics_port=-1";

@@ -141,8 +141,20 @@ class RunDirectory:
                 self.state.update(json.load(file))
         except FileNotFoundError:
             self.state["created_unix_time"] = time.time()
+            self.state["commit"] = commit_of_sources()
         except ValueError as error:
             raise Failure(f"{self.file('state.json')} is damaged: {error}") from error
+
+
+def commit_of_sources():
+    """Of the checkout that this file lies in; "" if that cannot be known."""
+    try:
+        result = subprocess.run(["git", "-C", os.path.dirname(os.path.abspath(__file__)), "describe",
+                                 "--always", "--dirty", "--abbrev=40"],
+                                capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return result.stdout.strip() if result.returncode == 0 else ""
 
 
 def comparable(config_text):

@@ -42,7 +42,12 @@ def describe(policy: Policy) -> dict[str, Any]:
                      f"{[metadata.log_std_min, metadata.log_std_max]}")
         else:
             said["log_std"] = policy.tensors["actor.log_std"].tolist()
-    said["inputs"] = {"observation": "as the environment gives it; the normalizer is inside"}
+    said["inputs"] = {}
+    if metadata.observation_size:
+        said["inputs"]["observation"] = "as the environment gives it; the normalizer is inside"
+    if metadata.encoder:
+        said["inputs"]["image"] = ("the last frames, uint8 [frame, height, width, channel], the "
+                                   "oldest first; before an episode's first frame that one again")
     said["outputs"] = {"action": action, "head": f"what the network says: {head}"}
     if metadata.recurrence.state_size:
         said["inputs"]["state"] = "the last next_state; zeros when an episode begins"
@@ -62,20 +67,24 @@ def to_onnx(policy: Policy) -> bytes:
     metadata, steps = policy.metadata, OnnxSteps()
     said = describe(policy)
     forward = network.Forward(metadata, policy.tensors, steps)
-    seen = forward.see("observation", "state")
+    seen = forward.see("observation", "state", "image")
     steps.name(forward.for_environment(forward.most_likely(seen.head)), "action")
     steps.name(seen.head, "head")
     if metadata.recurrence.state_size:
         steps.name(seen.state, "next_state")
-    widths = {"observation": metadata.observation_size, "action": metadata.action_size,
-              "head": metadata.head_size, "state": metadata.recurrence.state_size,
-              "next_state": metadata.recurrence.state_size}
-    is_choice = metadata.distribution == policy_metadata.CATEGORICAL
+    shapes: dict[str, tuple[int, ...]] = {
+        "observation": (metadata.observation_size,), "action": (metadata.action_size,),
+        "head": (metadata.head_size,), "state": (metadata.recurrence.state_size,),
+        "next_state": (metadata.recurrence.state_size,),
+        "image": metadata.encoder.stack_shape if metadata.encoder else ()}
+    types = {"image": TensorProto.UINT8}
+    if metadata.distribution == policy_metadata.CATEGORICAL:
+        types["action"] = TensorProto.INT64
 
     def declare(values: dict[str, str]) -> list[Any]:
-        return [helper.make_tensor_value_info(
-            name, TensorProto.INT64 if name == "action" and is_choice else TensorProto.FLOAT,
-            ["batch", widths[name]], doc) for name, doc in values.items()]
+        return [helper.make_tensor_value_info(name, types.get(name, TensorProto.FLOAT),
+                                              ["batch", *shapes[name]], doc)
+                for name, doc in values.items()]
 
     graph = helper.make_graph(steps.nodes, "policy", declare(said["inputs"]),
                               declare(said["outputs"]), steps.initializers)
@@ -89,17 +98,18 @@ def to_onnx(policy: Policy) -> bytes:
 
 
 def to_torchscript(policy: Policy) -> bytes:
-    """A module whose forward(observation) gives the action, or forward(observation, state) the
-    action and the next state; its extra file troupe.json says the rest."""
+    """A module whose forward(observation) gives the action; of policies with a memory
+    forward(observation, state) gives the action and the next state; of those that see images they
+    are an argument behind the observation.  The extra file troupe.json says the rest."""
     steps = torchscript.TorchScriptSteps()
     forward = network.Forward(policy.metadata, policy.tensors, steps)
-    seen = forward.see("observation", "state")
+    seen = forward.see("observation", "state", "image")
     action = forward.for_environment(forward.most_likely(seen.head))
     remembers = policy.metadata.recurrence.state_size > 0
     said = describe(policy)
     del said["outputs"]["head"]
-    return torchscript.encode("Policy", ["observation", "state"] if remembers else ["observation"],
-                              steps, [action, seen.state] if remembers else [action],
+    return torchscript.encode("Policy", list(said["inputs"]), steps,
+                              [action, seen.state] if remembers else [action],
                               {"troupe.json": json.dumps(said, indent=2).encode()})
 
 
@@ -120,10 +130,13 @@ def _check_onnx(policy: Policy, model: Any) -> None:
     n, metadata = 16, policy.metadata
     observations = random.standard_normal((n, metadata.observation_size), np.float32)
     state = random.uniform(-1, 1, (n, metadata.recurrence.state_size)).astype(np.float32)
-    acted = policy.mode(observations, state)
     inputs = {"observation": observations, "state": state}
-    outputs = ReferenceEvaluator(model).run(
-        ["action"], {value.name: inputs[value.name] for value in model.graph.input})
+    if metadata.encoder:
+        inputs["image"] = random.integers(0, 256, (n, *metadata.encoder.stack_shape), np.uint8)
+    acted = policy.mode(observations, state, inputs.get("image"))
+    with np.errstate(over="ignore"):  # of the reference's sigmoid
+        outputs = ReferenceEvaluator(model).run(
+            ["action"], {value.name: inputs[value.name] for value in model.graph.input})
     if not np.allclose(outputs[0], acted.action, rtol=TOLERANCE, atol=TOLERANCE):
         raise RuntimeError("the graph and the policy in numpy differ by "
                            f"{np.abs(outputs[0] - acted.action).max()}")

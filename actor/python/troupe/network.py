@@ -1,11 +1,12 @@
 """A policy's forward, written once for whoever computes it: numpy, ONNX, TorchScript.
 
-The formulas are those of common/mlp.h, common/recurrent.h, common/normalizer.h and
-common/policy_head.h.
+The formulas are those of common/mlp.h, common/recurrent.h, common/image_encoder.h,
+common/normalizer.h and common/policy_head.h.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from . import policy_metadata
-from .policy_metadata import PolicyMetadata
+from .policy_metadata import Encoder, PolicyMetadata
 
 # What a step of the forward gives: an array, or the name of one in a graph.
 Value = Any
@@ -33,6 +34,11 @@ class Steps(Protocol):
     def columns(self, x: Value, begin: int, end: int) -> Value: ...
     def beside(self, parts: Sequence[Value]) -> Value: ...
     def largest(self, x: Value) -> Value: ...  # the first column with the largest number, [B, 1]
+    # Of uint8 [B, frames, height, width, channels]: [B, frames * channels, height, width].
+    def planes(self, images: Value, encoder: Encoder) -> Value: ...
+    # `weight`: [out, in, size, size].
+    def convolve(self, planes: Value, weight: Value, bias: Value, stride: int) -> Value: ...
+    def flat(self, planes: Value) -> Value: ...
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,7 @@ MEAN, STD, REWARD_STD = "normalizer.mean", "normalizer.std", "normalizer.reward_
 def parameter_shapes(metadata: PolicyMetadata) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the tensors that a policy must have."""
     shapes: dict[str, tuple[int, ...]] = {}
-    inputs = metadata.observation_size + metadata.recurrence.output_size
+    inputs = metadata.inputs + metadata.recurrence.output_size
     for i, units in enumerate(metadata.network.hidden_sizes):
         shapes[f"actor.hidden.{i}.weight"] = (inputs, units)
         shapes[f"actor.hidden.{i}.bias"] = (units,)
@@ -62,11 +68,27 @@ def parameter_shapes(metadata: PolicyMetadata) -> dict[str, tuple[int, ...]]:
     if metadata.recurrence.state_size:
         units = metadata.recurrence.units
         gates = units * (4 if metadata.recurrence.kind == "LSTM" else 3)
-        shapes["actor.recurrent.input.weight"] = (metadata.observation_size, gates)
+        shapes["actor.recurrent.input.weight"] = (metadata.inputs, gates)
         shapes["actor.recurrent.state.weight"] = (units, gates)
         shapes["actor.recurrent.input.bias"] = shapes["actor.recurrent.state.bias"] = (gates,)
+    if metadata.encoder:
+        shapes.update(_encoder_shapes(metadata, metadata.encoder))
     if metadata.distribution == policy_metadata.GAUSSIAN:
         shapes["actor.log_std"] = (metadata.action_size,)
+    return shapes
+
+
+def _encoder_shapes(metadata: PolicyMetadata, encoder: Encoder) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    planes, features = encoder.planes(), (encoder.features,)
+    for i, layer in enumerate(encoder.layers):
+        size = layer.kernel_size
+        shapes[f"actor.encoder.conv.{i}.weight"] = (layer.channels, planes[i][0], size, size)
+        shapes[f"actor.encoder.conv.{i}.bias"] = (layer.channels,)
+    shapes["actor.encoder.linear.weight"] = (math.prod(planes[-1]), encoder.features)
+    shapes["actor.encoder.linear.bias"] = features
+    if metadata.distribution == policy_metadata.SQUASHED_GAUSSIAN:
+        shapes["actor.encoder.norm.weight"] = shapes["actor.encoder.norm.bias"] = features
     return shapes
 
 
@@ -79,9 +101,13 @@ class Forward:
         self._tensors = tensors
         self._steps = steps
 
-    def see(self, observation: Value, state: Value = None) -> Seen:
-        """`observation`: [B, observation_size]; `state`: [B, state_size], of policies with one."""
-        x = self._normalized(observation)
+    def see(self, observation: Value, state: Value = None, images: Value = None) -> Seen:
+        """`observation`: [B, observation_size]; `state`: [B, state_size], of policies with one;
+        `images`: uint8 [B, frames, height, width, channels], of those that see some."""
+        x = self._normalized(observation) if self._metadata.observation_size else None
+        if self._metadata.encoder:
+            features = self._look(images, self._metadata.encoder)
+            x = features if x is None else self._steps.beside([x, features])
         if self._metadata.recurrence.state_size:
             state = self._remember(x, state)
             x = self._steps.beside([x, self._output(state)])
@@ -130,6 +156,22 @@ class Forward:
             x = self._steps.between(x, self._constant("normalizer.least", np.array([-clip])),
                                     self._constant("normalizer.most", np.array([clip])))
         return x
+
+    def _look(self, images: Value, encoder: Encoder) -> Value:
+        """Features of images."""
+        steps = self._steps
+        x = steps.multiply(steps.planes(images, encoder),
+                           self._constant("encoder.scale", np.array([1 / 255])))
+        for i, layer in enumerate(encoder.layers):
+            name = f"actor.encoder.conv.{i}"
+            x = steps.activate(steps.convolve(x, self._tensor(f"{name}.weight"),
+                                              self._tensor(f"{name}.bias"), layer.stride), "RELU")
+        x = self._linear(steps.flat(x), "actor.encoder.linear")
+        if self._metadata.distribution != policy_metadata.SQUASHED_GAUSSIAN:
+            return steps.activate(x, "RELU")
+        x = steps.layer_norm(x, self._tensor("actor.encoder.norm.weight"),
+                             self._tensor("actor.encoder.norm.bias"), LAYER_NORM_EPSILON)
+        return steps.activate(x, "TANH")
 
     def _output(self, state: Value) -> Value:
         return self._steps.columns(state, 0, self._metadata.recurrence.units)

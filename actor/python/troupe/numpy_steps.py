@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .policy_metadata import Encoder
+
 Array = np.ndarray
 
 
@@ -52,3 +54,16 @@ class NumpySteps:
 
     def largest(self, x: Array) -> Array:
         return x.argmax(axis=1, keepdims=True)
+
+    def planes(self, images: Array, encoder: Encoder) -> Array:
+        planes = images.transpose(0, 1, 4, 2, 3).astype(np.float32)
+        return planes.reshape(len(images), -1, encoder.height, encoder.width)
+
+    def convolve(self, planes: Array, weight: Array, bias: Array, stride: int) -> Array:
+        windows = np.lib.stride_tricks.sliding_window_view(planes, weight.shape[2:], axis=(2, 3))
+        windows = windows[:, :, ::stride, ::stride]
+        sums = np.tensordot(windows, weight, axes=((1, 4, 5), (1, 2, 3))) + bias
+        return sums.transpose(0, 3, 1, 2)
+
+    def flat(self, planes: Array) -> Array:
+        return planes.reshape(len(planes), -1)

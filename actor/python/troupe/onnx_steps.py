@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from .policy_metadata import Encoder
 
 _OPERATORS = {"RELU": "Relu", "TANH": "Tanh", "ELU": "Elu", "SIGMOID": "Sigmoid"}
 
@@ -57,11 +60,23 @@ class OnnxSteps:
     def largest(self, x: str) -> str:
         return self._node("ArgMax", [x], axis=1, keepdims=1)
 
+    def planes(self, images: str, encoder: Encoder) -> str:
+        planes = self._node("Transpose", [images], perm=[0, 1, 4, 2, 3])
+        channels, height, width = encoder.planes()[0]
+        shape = self.constant("encoder.shape", np.array([-1, channels, height, width], np.int64))
+        return self._node("Cast", [self._node("Reshape", [planes, shape])], to=TensorProto.FLOAT)
+
+    def convolve(self, planes: str, weight: str, bias: str, stride: int) -> str:
+        return self._node("Conv", [planes, weight, bias], strides=[stride, stride])
+
+    def flat(self, planes: str) -> str:
+        return self._node("Flatten", [planes], axis=1)
+
     def name(self, x: str, name: str) -> None:
         """Gives a value the name of an output."""
         self.nodes.append(helper.make_node("Identity", [x], [name], name=f"output.{name}"))
 
-    def _node(self, operator: str, inputs: list[str], **attributes: float) -> str:
+    def _node(self, operator: str, inputs: list[str], **attributes: Any) -> str:
         name = f"{operator}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, inputs, [name], name=name, **attributes))
         return name

@@ -13,6 +13,10 @@ from .numpy_steps import NumpySteps
 from .policy_metadata import PolicyMetadata
 
 
+# Of a folder that was published (model_card.py).
+PUBLISHED_POLICY = "model.safetensors"
+
+
 @dataclass(frozen=True)
 class Acted:
     """Actions for a batch of observations."""
@@ -45,29 +49,30 @@ class Policy:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], seed: int = 0) -> Policy:
-        """Of a policy's file, a checkpoint's folder, or a run's: its newest checkpoint."""
-        path = pathlib.Path(path)
-        if path.is_file():
-            return cls.from_image(path.read_bytes(), seed)
-        found = checkpoint.find(path)
-        if checkpoint.POLICY_FILE not in found.files:
-            raise FileNotFoundError(f"{found.path} holds no policy yet")
-        return cls.from_image(found.files[checkpoint.POLICY_FILE], seed)
+        """Of a policy's file, a card's folder, a checkpoint's, or a run's: its newest checkpoint."""
+        return cls.from_image(find_image(path).image, seed)
 
     def initial_state(self, n: int = 1) -> np.ndarray:
         """What `n` episodes begin with."""
         return np.zeros((n, self.metadata.recurrence.state_size), np.float32)
 
-    def mode(self, observations: np.ndarray, state: np.ndarray | None = None) -> Acted:
-        """The most likely actions, even in warm-up; `observations`: [n, observation_size]."""
-        head, after = self._see(observations, state)
+    def mode(self, observations: np.ndarray, state: np.ndarray | None = None,
+             images: np.ndarray | None = None) -> Acted:
+        """The most likely actions, even in warm-up.
+
+        `observations`: [n, observation_size]; of policies that see images also `images`, uint8
+        [n, frame_stack, height, width, channels], the oldest frame first, before an episode's first
+        frame that one again.
+        """
+        head, after = self._see(observations, state, images)
         if self.metadata.distribution == policy_metadata.CATEGORICAL:
             return self._acted(head, self._forward.most_likely(head), after)
         return self._acted(head, self._gaussian(head)[0], after)
 
-    def sample(self, observations: np.ndarray, state: np.ndarray | None = None) -> Acted:
+    def sample(self, observations: np.ndarray, state: np.ndarray | None = None,
+               images: np.ndarray | None = None) -> Acted:
         """Actions drawn at random; in warm-up uniformly within the bounds."""
-        head, after = self._see(observations, state)
+        head, after = self._see(observations, state, images)
         if not self.metadata.warmup:
             return self._acted(head, self._draw(head), after)
         action = self._uniform(len(head))
@@ -86,8 +91,8 @@ class Policy:
             row = self._forward.to_native_units(drawn).astype(np.float32)
         return Acted(action, row, log_prob, after)
 
-    def _see(self, observations: np.ndarray,
-             state: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def _see(self, observations: np.ndarray, state: np.ndarray | None,
+             images: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         observations = np.ascontiguousarray(observations, np.float32)
         if observations.ndim != 2 or observations.shape[1] != self.metadata.observation_size:
             raise ValueError(f"observations are {list(observations.shape)}, expected "
@@ -100,11 +105,21 @@ class Policy:
             state = self.initial_state(len(observations))
         if np.shape(state) != wanted:
             raise ValueError(f"the state is {list(np.shape(state))}, expected {list(wanted)}")
+        self._check_images(len(observations), images)
         with np.errstate(over="ignore", invalid="ignore"):
-            seen = self._forward.see(observations, np.ascontiguousarray(state, np.float32))
+            seen = self._forward.see(observations, np.ascontiguousarray(state, np.float32), images)
         if np.isnan(seen.head).any() or not np.isfinite(seen.state).all():
             raise self._not_a_number()
         return seen.head, seen.state
+
+    def _check_images(self, n: int, images: np.ndarray | None) -> None:
+        encoder = self.metadata.encoder
+        if encoder is None and images is None:
+            return
+        wanted = f"uint8{[n, *encoder.stack_shape]}" if encoder else "none"
+        found = "none" if images is None else f"{images.dtype}{list(images.shape)}"
+        if found != wanted:
+            raise ValueError(f"the images are {found}, expected {wanted}")
 
     def _not_a_number(self) -> ValueError:
         return ValueError(f"policy {self.metadata.version} gives actions that are not numbers: its "
@@ -153,6 +168,29 @@ class Policy:
                                          size=(n, self.metadata.action_size))
         return self._random.uniform(self.metadata.action_low, self.metadata.action_high,
                                     (n, self.metadata.action_size)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class FoundImage:
+    """The bytes of a policy, and where they were."""
+
+    image: bytes
+    folder: pathlib.Path
+    checkpoint: checkpoint.Checkpoint | None  # that holds them
+
+
+def find_image(path: str | os.PathLike[str]) -> FoundImage:
+    """As Policy.load.  FileNotFoundError: there is none."""
+    path = pathlib.Path(path)
+    if path.is_file():
+        return FoundImage(path.read_bytes(), path.parent, None)
+    published = path / PUBLISHED_POLICY
+    if published.is_file() and not (path / checkpoint.MARKER).exists():
+        return FoundImage(published.read_bytes(), path, None)
+    found = checkpoint.find(path)
+    if checkpoint.POLICY_FILE not in found.files:
+        raise FileNotFoundError(f"{found.path} holds no policy yet")
+    return FoundImage(found.files[checkpoint.POLICY_FILE], found.path or path, found)
 
 
 def _check_tensors(metadata: PolicyMetadata, tensors: dict[str, np.ndarray]) -> None:

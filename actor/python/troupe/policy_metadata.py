@@ -14,6 +14,8 @@ _MAX_SIZE = 1 << 24
 _MAX_CHOICES = 65536
 _MAX_UNITS = 65536
 _MAX_HIDDEN_LAYERS = 64
+_MAX_IMAGE_AXIS = 65536
+_MAX_ACTIVATIONS = 1 << 26  # of one layer for one stack of images
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,42 @@ class Recurrence:
 
 
 @dataclass(frozen=True)
+class Convolution:
+    """One convolution, without padding, and a ReLU."""
+
+    channels: int
+    kernel_size: int
+    stride: int
+
+    def places(self, length: int) -> int:
+        return 0 if length < self.kernel_size else (length - self.kernel_size) // self.stride + 1
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """What makes features of stacks of images."""
+
+    height: int  # of one frame
+    width: int
+    channels: int
+    frame_stack: int
+    layers: tuple[Convolution, ...]
+    features: int
+
+    @property
+    def stack_shape(self) -> tuple[int, int, int, int]:
+        return self.frame_stack, self.height, self.width, self.channels
+
+    def planes(self) -> list[tuple[int, int, int]]:
+        """Channels, height and width: of what goes in, and behind each layer."""
+        planes = [(self.frame_stack * self.channels, self.height, self.width)]
+        for layer in self.layers:
+            _, height, width = planes[-1]
+            planes.append((layer.channels, layer.places(height), layer.places(width)))
+        return planes
+
+
+@dataclass(frozen=True)
 class PolicyMetadata:
     """Which network it is, and when it was published."""
 
@@ -52,7 +90,7 @@ class PolicyMetadata:
     updates: int    # gradient steps behind it
     warmup: bool    # actors explore uniformly at random within the bounds
     final: bool     # the run is over
-    observation_size: int
+    observation_size: int  # of the vector; may be 0 where there are images
     action_size: int
     distribution: str
     network: Network
@@ -64,6 +102,7 @@ class PolicyMetadata:
     log_std_min: float = 0.0             # of the squashed Gaussian
     log_std_max: float = 0.0
     squash: bool = False                 # gaussian: through tanh, not clipped to the bounds
+    encoder: Encoder | None = None       # of images; none: it sees none
 
     @property
     def head_size(self) -> int:
@@ -71,6 +110,11 @@ class PolicyMetadata:
         if self.distribution == CATEGORICAL:
             return sum(self.num_choices)
         return self.action_size * (2 if self.distribution == SQUASHED_GAUSSIAN else 1)
+
+    @property
+    def inputs(self) -> int:
+        """Numbers that the memory, or else the perceptron, sees."""
+        return self.observation_size + (self.encoder.features if self.encoder else 0)
 
     @property
     def is_squashed(self) -> bool:
@@ -88,7 +132,9 @@ def parse(metadata: Mapping[str, str]) -> PolicyMetadata:
         run=reader.text("run"), version=reader.whole("version", 0, (1 << 64) - 1),
         env_steps=reader.whole("env_steps"), updates=reader.whole("updates"),
         warmup=reader.whole("warmup", 0, 1) == 1, final=reader.whole("final", 0, 1) == 1,
-        observation_size=reader.whole("observation_size", 1, _MAX_SIZE), action_size=action_size,
+        observation_size=reader.whole("observation_size", 0 if "image_shape" in metadata else 1,
+                                      _MAX_SIZE),
+        action_size=action_size, encoder=reader.encoder(),
         distribution=distribution, network=reader.network(), recurrence=reader.recurrence(),
         observation_clip=reader.number("observation_clip", 0),
         **_of_distribution(reader, distribution, action_size))
@@ -176,3 +222,33 @@ class _Reader:
                 spec.get("kind") not in ("GRU", "LSTM")):
             raise self.fault("recurrence", "a recurrent layer")
         return Recurrence(spec["kind"], units)
+
+    def encoder(self) -> Encoder | None:
+        """troupe.proto.ImageEncoder as JSON, of images of image_shape."""
+        if "image_shape" not in self._metadata:
+            return None
+        shape = self.numbers("image_shape", 3)
+        if not all(n == math.floor(n) and 1 <= n <= _MAX_IMAGE_AXIS for n in shape):
+            raise self.fault("image_shape", f"three whole numbers from 1 to {_MAX_IMAGE_AXIS}")
+        spec = self.json("encoder")
+        height, width, channels = (int(n) for n in shape)
+        encoder = Encoder(height, width, channels,
+                          frame_stack=self._count(spec, "frameStack", 64, default=1),
+                          layers=self._layers(spec.get("layers")),
+                          features=self._count(spec, "features", _MAX_UNITS))
+        if not all(1 <= math.prod(planes) <= _MAX_ACTIVATIONS for planes in encoder.planes()):
+            raise self.fault("encoder", f"one that fits images of {height}x{width}")
+        return encoder
+
+    def _layers(self, layers: Any) -> tuple[Convolution, ...]:
+        if not isinstance(layers, list) or not 1 <= len(layers) <= _MAX_HIDDEN_LAYERS:
+            raise self.fault("encoder", f"1 to {_MAX_HIDDEN_LAYERS} layers")
+        return tuple(Convolution(self._count(layer, "channels", 4096, default=32),
+                                 self._count(layer, "kernelSize", 64, default=3),
+                                 self._count(layer, "stride", 64, default=1)) for layer in layers)
+
+    def _count(self, spec: Any, key: str, most: int, default: int = 0) -> int:
+        value = spec.get(key, default) if isinstance(spec, dict) else None
+        if type(value) is not int or not 1 <= value <= most:
+            raise self.fault("encoder", f"{key} from 1 to {most}")
+        return value

@@ -11,9 +11,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from .policy_metadata import Encoder
+
 # What every LibTorch since 1.0 reads: no operator here has changed its meaning since.
 _FILE_VERSION = b"3\n"
 _ALIGNMENT_BYTES = 64  # of tensors in the file, so that they can be mapped
+_FLOAT = 6  # PyTorch's number of the type
 _FUNCTIONS = {"RELU": "relu", "TANH": "tanh", "ELU": "elu", "SIGMOID": "sigmoid"}
 
 
@@ -59,6 +62,18 @@ class TorchScriptSteps:
 
     def largest(self, x: str) -> str:
         return self._line(f"torch.argmax({x}, 1, True)")
+
+    def planes(self, images: str, encoder: Encoder) -> str:
+        channels, height, width = encoder.planes()[0]
+        planes = self._line(f"torch.permute({images}, [0, 1, 4, 2, 3])")
+        planes = self._line(f"torch.reshape({planes}, [-1, {channels}, {height}, {width}])")
+        return self._line(f"torch.to({planes}, {_FLOAT})")
+
+    def convolve(self, planes: str, weight: str, bias: str, stride: int) -> str:
+        return self._line(f"torch.conv2d({planes}, {weight}, {bias}, [{stride}, {stride}])")
+
+    def flat(self, planes: str) -> str:
+        return self._line(f"torch.flatten({planes}, 1)")
 
     def _line(self, expression: str) -> str:
         name = f"x{len(self.lines)}"

@@ -21,7 +21,7 @@ from troupe.policy import Policy
 
 TOLERANCE = 1e-5
 KINDS = ("sac", "sac_layer_norm", "sac_gru", "ppo_clipped", "ppo_squashed", "ppo_lstm",
-         "ppo_choice", "ppo_choices")
+         "ppo_choice", "ppo_choices", "sac_pixels", "ppo_pixels")
 ROWS = 64
 
 
@@ -42,23 +42,31 @@ class PolicyExportTest(unittest.TestCase):
             image = cls.folder / f"{kind}.safetensors"
             policy = Policy.from_image(image.read_bytes())
             cls.policies[kind] = policy
-            observations = random.normal(0, 2, (ROWS, policy.metadata.observation_size))
-            states = random.uniform(-1, 1, (ROWS, policy.metadata.recurrence.state_size))
-            cls.inputs[kind] = observations.astype(np.float32), states.astype(np.float32)
-            cls.acted[kind] = cls.act(kind, image)
+            metadata = policy.metadata
+            observations = random.normal(0, 2, (ROWS, metadata.observation_size))
+            states = random.uniform(-1, 1, (ROWS, metadata.recurrence.state_size))
+            images = random.integers(0, 256, (ROWS, *metadata.encoder.stack_shape), np.uint8) if (
+                metadata.encoder) else None
+            cls.inputs[kind] = observations.astype(np.float32), states.astype(np.float32), images
+            cls.acted[kind] = cls.act(kind, *cls.inputs[kind])
 
     @classmethod
-    def act(cls, kind, image):
-        """What the actor's forward gives for the inputs."""
-        given, out = cls.folder / "in", cls.folder / "out"
-        given.write_bytes(b"".join(x.tobytes() for x in cls.inputs[kind]))
-        forward("act", image, given, out)
+    def act(cls, kind, *inputs):
+        """What the actor's forward gives for these inputs."""
+        n, out = len(inputs[0]), cls.folder / "out"
+        forward("act", n, cls.folder / f"{kind}.safetensors", cls.write(inputs), out)
         values = np.fromfile(out, np.float32)
-        actions, states = cls.policies[kind].metadata.action_size, cls.inputs[kind][1].shape[1]
-        parts = np.split(values, np.cumsum([ROWS * n for n in
+        actions, states = cls.policies[kind].metadata.action_size, inputs[1].shape[1]
+        parts = np.split(values, np.cumsum([n * size for size in
                                             (actions, states, actions, actions, 1)]))
         names = ("mode", "state", "env", "row", "log_prob", "drawn_state")
-        return {name: part.reshape(ROWS, -1) for name, part in zip(names, parts)}
+        return {name: part.reshape(n, -1) for name, part in zip(names, parts)}
+
+    @classmethod
+    def write(cls, inputs):
+        path = cls.folder / "in"
+        path.write_bytes(b"".join(x.tobytes() for x in inputs if x is not None))
+        return path
 
     def assert_close(self, ours, actors, what):
         self.assertEqual(ours.shape, actors.shape, what)
@@ -79,10 +87,10 @@ class PolicyExportTest(unittest.TestCase):
                 policy = Policy.load(self.folder / f"{kind}.safetensors", seed=3)
                 n = 20000
                 # Small ones, so that tanh does not saturate.
-                observations, states = (np.repeat(x[:1] / 10, n, axis=0)
-                                        for x in self.inputs[kind])
-                ours = policy.sample(observations, states)
-                theirs = self.acted_many(kind, observations, states)
+                observations, states, images = self.inputs[kind]
+                inputs = [np.repeat(x[:1], n, axis=0) if x is not None else None
+                          for x in (observations / 10, states / 10, images)]
+                ours, theirs = policy.sample(*inputs), self.act(kind, *inputs)
                 rows = theirs["row"]
                 spread = rows.std(axis=0) + 1e-3
                 np.testing.assert_allclose(ours.row.mean(axis=0) / spread,
@@ -94,17 +102,6 @@ class PolicyExportTest(unittest.TestCase):
                 difference = ours.log_prob.mean() - theirs["log_prob"].mean()
                 self.assertLess(abs(difference), 0.05 * (ours.log_prob.std() + 0.1))
 
-    def acted_many(self, kind, observations, states):
-        n, size = len(observations), self.policies[kind].metadata.action_size
-        given, out = self.folder / "many", self.folder / "out"
-        given.write_bytes(observations.tobytes() + states.tobytes())
-        forward("act", self.folder / f"{kind}.safetensors", given, out)
-        begin = n * (size + states.shape[1])
-        values = np.fromfile(out, np.float32)[begin:]
-        return {"env": values[:n * size].reshape(n, size),
-                "row": values[n * size:2 * n * size].reshape(n, size),
-                "log_prob": values[2 * n * size:2 * n * size + n]}
-
     def test_an_onnx_model_acts_as_the_actor_does_in_batches_of_any_size(self):
         for kind in KINDS:
             with self.subTest(kind):
@@ -114,8 +111,8 @@ class PolicyExportTest(unittest.TestCase):
                 session = onnxruntime.InferenceSession(str(path),
                                                        providers=["CPUExecutionProvider"])
                 for n in (1, ROWS):
-                    values = dict(zip(("observation", "state"),
-                                      (x[:n] for x in self.inputs[kind])))
+                    values = {name: x[:n] for name, x in zip(
+                        ("observation", "state", "image"), self.inputs[kind]) if x is not None}
                     names = [value.name for value in session.get_inputs()]
                     outputs = [value.name for value in session.get_outputs()]
                     results = dict(zip(outputs, session.run(None, {k: values[k] for k in names})))
@@ -138,11 +135,10 @@ class PolicyExportTest(unittest.TestCase):
     def test_a_torchscript_file_acts_as_the_actor_does(self):
         for kind in KINDS:
             with self.subTest(kind):
-                path, given, out = self.folder / f"{kind}.pt", self.folder / "in", self.folder / "o"
+                path, out = self.folder / f"{kind}.pt", self.folder / "out"
                 export.export(self.policies[kind], path, "torchscript")
-                given.write_bytes(b"".join(x.tobytes() for x in self.inputs[kind]))
-                widths = [x.shape[1] for x in self.inputs[kind]]
-                forward("torchscript", path, given, out, ROWS, *widths)
+                forward("torchscript", ROWS, self.folder / f"{kind}.safetensors",
+                        self.write(self.inputs[kind]), out, path)
                 values = np.fromfile(out, np.float32)
                 size = self.policies[kind].metadata.action_size
                 self.assert_close(values[:ROWS * size].reshape(ROWS, -1),
@@ -175,6 +171,8 @@ class PolicyExportTest(unittest.TestCase):
             "'network'": (image.tensors, {"network": '{"hiddenSizes":[0]}'}),
             "'recurrence'": (image.tensors, {"recurrence": '{"kind":"GRU","units":-1}'}),
             "'format'": (image.tensors, {"format": "troupe.policy.1"}),
+            "'image_shape'": (image.tensors, {"image_shape": "[0, 3, 3]"}),
+            "'encoder'": (image.tensors, {"image_shape": "[4, 4, 1]", "encoder": "{}"}),
             "'log_std_min'": (image.tensors, {"log_std_min": "3"}),
         }
         for what, (tensors, changed) in bad.items():
@@ -190,6 +188,12 @@ class PolicyExportTest(unittest.TestCase):
     def test_observations_that_are_no_numbers_give_no_actions(self):
         with self.assertRaisesRegex(ValueError, "not numbers"):
             self.policies["sac"].mode(np.full((1, 5), np.nan, np.float32))
+
+    def test_images_of_another_shape_are_refused(self):
+        policy, images = self.policies["sac_pixels"], self.inputs["sac_pixels"][2]
+        for bad in (None, images[:, :1], images.astype(np.float32)):
+            with self.assertRaisesRegex(ValueError, "expected uint8"):
+                policy.mode(self.inputs["sac_pixels"][0], images=bad)
 
     def test_a_checkpoints_policy_is_the_one_that_it_holds(self):
         image = (self.folder / "sac.safetensors").read_bytes()

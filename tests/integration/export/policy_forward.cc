@@ -1,12 +1,14 @@
-// The actor's own forward for tests of exported policies, on files of float32 numbers.
+// The actor's own forward for tests of exported policies.  IN holds float32 observations [N, size],
+// then states [N, size], then uint8 images [N, frames, height, width, channels]; OUT float32
+// numbers.
 //
-//   policy_forward make D                    writes a policy of every kind, D/KIND.safetensors
-//   policy_forward act IMAGE IN OUT          IN: n observations, then n states; OUT: the mode's
-//                                            actions and states, then of a draw what the
-//                                            environment gets, what a row gets, and log_prob
-//   policy_forward torchscript FILE IN OUT N OBSERVATION_SIZE STATE_SIZE
-//                                            the same inputs to a TorchScript file; OUT: all it
-//                                            gives
+//   policy_forward make D                writes a policy of every kind, D/KIND.safetensors
+//   policy_forward act N IMAGE IN OUT    OUT: the mode's actions and states, then of a draw what
+//   the
+//                                        environment gets, what a row gets, log_prob and states
+//   policy_forward torchscript N IMAGE IN OUT FILE
+//                                        gives FILE, TorchScript of the policy IMAGE, the same
+//                                        inputs; OUT: all that it gives
 #include <torch/script.h>
 #include <torch/torch.h>
 
@@ -14,7 +16,10 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <memory>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "common/flat_parameters.h"
@@ -24,10 +29,6 @@
 
 namespace troupe {
 namespace {
-
-using Floats = std::vector<float>;
-
-constexpr int64_t kObservationSize = 5;
 
 [[noreturn]] void Fail(const std::string& what) {
   std::cerr << "policy_forward: " << what << "\n";
@@ -46,13 +47,6 @@ void WriteFile(const std::string& path, const char* data, size_t size) {
   if (!file.flush()) Fail("cannot write " + path);
 }
 
-Floats ReadFloats(const std::string& path) {
-  const std::string bytes = ReadFile(path);
-  Floats values(bytes.size() / sizeof(float));
-  bytes.copy(reinterpret_cast<char*>(values.data()), values.size() * sizeof(float));
-  return values;
-}
-
 struct Kind {
   std::string name;
   Distribution distribution;
@@ -62,6 +56,8 @@ struct Kind {
   bool normalized = false;
   proto::RecurrenceKind memory = proto::NO_RECURRENCE;
   std::vector<int64_t> num_choices = {};
+  int64_t observation_size = 5;
+  bool sees_images = false;
 };
 
 const std::vector<Kind>& Kinds() {
@@ -92,8 +88,31 @@ const std::vector<Kind>& Kinds() {
        .distribution = Distribution::kCategorical,
        .normalized = true,
        .memory = proto::GRU,
-       .num_choices = {3, 2, 6}}};
+       .num_choices = {3, 2, 6}},
+      {.name = "sac_pixels",
+       .distribution = Distribution::kSquashedGaussian,
+       .observation_size = 0,
+       .sees_images = true},
+      {.name = "ppo_pixels",
+       .distribution = Distribution::kCategorical,
+       .normalized = true,
+       .memory = proto::LSTM,
+       .num_choices = {4},
+       .sees_images = true}};
   return *kinds;
+}
+
+// Two frames of 14x11 pixels of three colours; neither length is a multiple of the strides.
+void SetEncoder(PolicyMetadata& metadata) {
+  metadata.image_shape = {14, 11, 3};
+  for (const auto& [channels, kernel_size, stride] : {std::tuple(6, 4, 2), std::tuple(5, 3, 1)}) {
+    proto::Convolution& layer = *metadata.encoder.add_layers();
+    layer.set_channels(channels);
+    layer.set_kernel_size(kernel_size);
+    layer.set_stride(stride);
+  }
+  metadata.encoder.set_features(9);
+  metadata.encoder.set_frame_stack(2);
 }
 
 PolicyMetadata MetadataOf(const Kind& kind) {
@@ -101,7 +120,7 @@ PolicyMetadata MetadataOf(const Kind& kind) {
                           .version = (uint64_t{1} << 40) + 7,
                           .env_steps = 1234,
                           .updates = 56,
-                          .observation_size = kObservationSize,
+                          .observation_size = kind.observation_size,
                           .distribution = kind.distribution};
   metadata.network.add_hidden_sizes(16);
   metadata.network.add_hidden_sizes(12);
@@ -112,6 +131,7 @@ PolicyMetadata MetadataOf(const Kind& kind) {
     metadata.recurrence.set_units(6);
   }
   if (kind.normalized) metadata.observation_clip = 1.5;
+  if (kind.sees_images) SetEncoder(metadata);
   metadata.num_choices = kind.num_choices;
   metadata.action_size = static_cast<int64_t>(kind.num_choices.size());
   if (!kind.num_choices.empty()) return metadata;
@@ -135,8 +155,8 @@ void Make(const std::string& folder) {
     actor.values().normal_(0, 0.6);
     PolicyStatistics statistics;
     if (kind.normalized) {
-      statistics = {torch::randn({kObservationSize}), torch::rand({kObservationSize}) + 0.5,
-                    torch::ones({1})};
+      statistics = {torch::randn({kind.observation_size}),
+                    torch::rand({kind.observation_size}) + 0.5, torch::ones({1})};
     }
     const absl::StatusOr<std::string> image = EncodePolicy(metadata, actor, statistics);
     if (!image.ok()) Fail(image.status().ToString());
@@ -144,53 +164,89 @@ void Make(const std::string& folder) {
   }
 }
 
-void Act(const std::string& image, const std::string& in, const std::string& out) {
+// A policy, and inputs for it.
+struct Case {
+  std::unique_ptr<Policy> policy;
+  int64_t n;
+  std::vector<float> observations, states;
+  std::vector<uint8_t> images;
+  std::vector<int64_t> images_shape;  // empty: none
+
+  int64_t state_size() const { return StateSize(policy->metadata().recurrence); }
+};
+
+template <typename Number>
+std::vector<Number> Take(int64_t count, std::string& bytes) {
+  std::vector<Number> numbers(count);
+  const size_t size = numbers.size() * sizeof(Number);
+  if (bytes.size() < size) Fail("the input is too short");
+  bytes.copy(reinterpret_cast<char*>(numbers.data()), size);
+  bytes.erase(0, size);
+  return numbers;
+}
+
+Case ReadCase(const std::string& n, const std::string& image, const std::string& in) {
   absl::StatusOr<std::unique_ptr<Policy>> policy = Policy::FromImage(ReadFile(image));
   if (!policy.ok()) Fail(policy.status().ToString());
-  const PolicyMetadata& metadata = (*policy)->metadata();
-  const int64_t state_size = StateSize(metadata.recurrence);
-  const Floats inputs = ReadFloats(in);
-  const auto n = static_cast<int64_t>(inputs.size()) / (metadata.observation_size + state_size);
-  const size_t actions = n * metadata.action_size, states = n * state_size;
-  const absl::Span<const float> all(inputs);
-  const auto observations = all.subspan(0, n * metadata.observation_size);
-  const auto before = all.subspan(observations.size(), states);
-  Floats results(3 * actions + 2 * states + n);
-  const absl::Span<float> given = absl::MakeSpan(results);
-  absl::Status status = (*policy)->Mode(observations, n, given.subspan(0, actions),
-                                        {before, given.subspan(actions, states)});
-  const absl::Span<float> drawn = given.subspan(actions + states);
-  status.Update((*policy)->Sample(
-      observations, n,
+  Case read{.policy = *std::move(policy), .n = std::stoll(n)};
+  const PolicyMetadata& metadata = read.policy->metadata();
+  std::string bytes = ReadFile(in);
+  read.observations = Take<float>(read.n * metadata.observation_size, bytes);
+  read.states = Take<float>(read.n * read.state_size(), bytes);
+  if (!metadata.image_shape.empty()) {
+    read.images_shape = {read.n, metadata.encoder.frame_stack()};
+    read.images_shape.insert(read.images_shape.end(), metadata.image_shape.begin(),
+                             metadata.image_shape.end());
+    read.images = Take<uint8_t>(c10::multiply_integers(read.images_shape), bytes);
+  }
+  if (!bytes.empty()) Fail("the input is too long");
+  return read;
+}
+
+void Act(const Case& given, const std::string& out) {
+  const size_t actions = given.n * given.policy->metadata().action_size;
+  const size_t states = given.n * given.state_size(), n = given.n;
+  std::vector<float> results(3 * actions + 2 * states + n);
+  const absl::Span<float> all = absl::MakeSpan(results);
+  absl::Status status =
+      given.policy->Mode(given.observations, given.n, all.subspan(0, actions),
+                         {given.states, all.subspan(actions, states)}, given.images);
+  const absl::Span<float> drawn = all.subspan(actions + states);
+  status.Update(given.policy->Sample(
+      given.observations, given.n,
       {drawn.subspan(0, actions), drawn.subspan(actions, actions), drawn.subspan(2 * actions, n)},
-      {before, drawn.subspan(2 * actions + n, states)}));
+      {given.states, drawn.subspan(2 * actions + n, states)}, given.images));
   if (!status.ok()) Fail(status.ToString());
   WriteFile(out, reinterpret_cast<const char*>(results.data()), results.size() * sizeof(float));
 }
 
-// `words`: FILE IN OUT N OBSERVATION_SIZE STATE_SIZE.
-void RunTorchScript(const std::vector<std::string>& words) {
-  torch::jit::Module module = torch::jit::load(words[0]);
-  Floats inputs = ReadFloats(words[1]);
-  const int64_t n = std::stoll(words[3]), width = std::stoll(words[4]);
-  const int64_t state_size = std::stoll(words[5]);
-  std::vector<torch::jit::IValue> arguments = {torch::from_blob(inputs.data(), {n, width})};
-  if (state_size > 0) {
-    arguments.emplace_back(torch::from_blob(inputs.data() + n * width, {n, state_size}));
+void RunTorchScript(Case given, const std::string& out, const std::string& file) {
+  torch::jit::Module module = torch::jit::load(file);
+  std::vector<torch::jit::IValue> arguments;
+  const int64_t width = given.policy->metadata().observation_size;
+  if (width > 0) {
+    arguments.emplace_back(torch::from_blob(given.observations.data(), {given.n, width}));
+  }
+  if (!given.images.empty()) {
+    arguments.emplace_back(
+        torch::from_blob(given.images.data(), given.images_shape, torch::kUInt8));
+  }
+  if (given.state_size() > 0) {
+    arguments.emplace_back(torch::from_blob(given.states.data(), {given.n, given.state_size()}));
   }
   const c10::InferenceMode inference;
-  const torch::jit::IValue given = module.forward(arguments);
+  const torch::jit::IValue result = module.forward(arguments);
   std::vector<torch::Tensor> tensors;
-  if (given.isTensor()) {
-    tensors = {given.toTensor()};
+  if (result.isTensor()) {
+    tensors = {result.toTensor()};
   } else {
-    for (const torch::jit::IValue& value : given.toTuple()->elements()) {
+    for (const torch::jit::IValue& value : result.toTuple()->elements()) {
       tensors.push_back(value.toTensor());
     }
   }
   for (torch::Tensor& tensor : tensors) tensor = tensor.to(torch::kFloat32).flatten();
   const torch::Tensor all = torch::cat(tensors).contiguous();
-  WriteFile(words[2], static_cast<const char*>(all.data_ptr()), all.numel() * sizeof(float));
+  WriteFile(out, static_cast<const char*>(all.data_ptr()), all.numel() * sizeof(float));
 }
 
 int Main(const std::vector<std::string>& words) {
@@ -198,12 +254,12 @@ int Main(const std::vector<std::string>& words) {
   const std::vector<std::string> rest(words.begin() + (words.empty() ? 0 : 1), words.end());
   if (command == "make" && rest.size() == 1) {
     Make(rest[0]);
-  } else if (command == "act" && rest.size() == 3) {
-    Act(rest[0], rest[1], rest[2]);
-  } else if (command == "torchscript" && rest.size() == 6) {
-    RunTorchScript(rest);
+  } else if (command == "act" && rest.size() == 4) {
+    Act(ReadCase(rest[0], rest[1], rest[2]), rest[3]);
+  } else if (command == "torchscript" && rest.size() == 5) {
+    RunTorchScript(ReadCase(rest[0], rest[1], rest[2]), rest[3], rest[4]);
   } else {
-    Fail("make D | act IMAGE IN OUT | torchscript FILE IN OUT N OBSERVATION_SIZE STATE_SIZE");
+    Fail("make D | act N IMAGE IN OUT | torchscript N IMAGE IN OUT FILE");
   }
   return 0;
 }

@@ -1,0 +1,118 @@
+"""A policy's way out of Troupe: a CartPole run by deploy/up, then each of troupe's commands on it.
+
+    policy_leaves_test.py BUILD_DIR
+"""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+import gymnasium
+import numpy as np
+import onnxruntime
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+CONFIG = ROOT / "deploy" / "configs" / "ppo_cartpole.txtpb"
+EPISODES = 10
+
+
+def run(*command, **environment):
+    return subprocess.run([str(word) for word in command], capture_output=True, text=True,
+                          check=False, timeout=300, env={**os.environ, **environment})
+
+
+class PolicyLeavesTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        temporary = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(temporary.cleanup)
+        cls.folder = pathlib.Path(temporary.name)
+        cls.run_dir = cls.folder / "run"
+        trained = run(ROOT / "deploy" / "up", "--no-build", "--no-prometheus", "--build_dir",
+                      BUILD_DIR, "--config", CONFIG, "--run_dir", cls.run_dir, "--shards=1",
+                      "--actors=1", "--set=total_env_steps=6000",
+                      "--set=evaluator.interval_env_steps=2000",
+                      f"--set=evaluator.episodes={EPISODES}")
+        if trained.returncode != 0:
+            raise RuntimeError(trained.stdout + trained.stderr)
+
+    def troupe(self, *words, **environment):
+        done = run(BUILD_DIR / "bin" / "troupe", *words, **environment)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout
+
+    def evaluated(self, checkpoint):
+        """What the actor's own evaluation of a checkpoint says: return, steps."""
+        said = self.troupe("evaluate", "--config", CONFIG, "--checkpoint", checkpoint,
+                           f"--set=evaluator.episodes={EPISODES}")
+        return re.search(r"return (\S+) .* after (\d+) environment steps", said, re.S).groups()
+
+    def test_a_card_has_the_figures_of_the_runs_last_policy(self):
+        card = self.folder / "card"
+        self.troupe("card", self.run_dir, "-o", card)
+        evaluations = (card / "evaluations.jsonl").read_text().splitlines()
+        last = json.loads(evaluations[-1])
+        value = f"{last['return_mean']:.2f} +/- {last['return_std']:.2f}"
+        text = (card / "README.md").read_text()
+        self.assertIn(f"value: {value}", text)
+        self.assertRegex(text, r"\| commit \| `[0-9a-f]{7,40}")
+        _, steps = self.evaluated(self.run_dir)
+        self.assertEqual(int(steps), last["env_steps"])
+
+    def test_an_onnx_model_balances_the_pole_as_well_as_the_actor(self):
+        path = self.folder / "policy.onnx"
+        said = self.troupe("export", self.run_dir, "-o", path)
+        self.assertIn("input observation", said)
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        env = gymnasium.make("CartPole-v1")
+        returns = []
+        for seed in range(EPISODES):
+            observation, _ = env.reset(seed=seed)
+            total, done = 0.0, False
+            while not done:
+                action = session.run(["action"], {"observation": observation[None]})[0]
+                observation, reward, terminated, truncated, _ = env.step(int(action[0, 0]))
+                total, done = total + reward, terminated or truncated
+            returns.append(total)
+        summary = json.loads((self.run_dir / "summary.json").read_text())
+        # Of other starts than the evaluator's; a policy at random balances for 20 steps.
+        self.assertGreater(np.mean(returns), max(60, 0.5 * summary["eval_return_mean"]))
+
+    def test_videos_and_curves_are_made(self):
+        for name in ("episode.mp4", "episode.gif"):
+            said = self.troupe("play", self.run_dir, "-o", self.folder / name, "--max_steps=30")
+            self.assertIn("episode 1: return 30.0 in 30 steps", said)
+            self.assertGreater((self.folder / name).stat().st_size, 1000)
+        self.troupe("plot", self.run_dir, "-o", self.folder / "curve.svg")
+        self.assertIn("<svg", (self.folder / "curve.svg").read_text()[:2000])
+
+    def test_a_checkpoint_that_python_wrote_is_evaluated_like_its_source(self):
+        done = run(ROOT / "build" / "venv" / "bin" / "python", "-c",
+                   "import sys; from troupe import checkpoint\n"
+                   "checkpoint.write(sys.argv[2], checkpoint.find(sys.argv[1]))",
+                   self.run_dir, self.folder / "copy", PYTHONPATH=BUILD_DIR / "python")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(self.evaluated(self.folder / "copy"), self.evaluated(self.run_dir))
+
+    def test_a_python_without_the_package_is_named_with_what_to_do(self):
+        lonely = self.folder / "bin" / "troupe"
+        lonely.parent.mkdir()
+        shutil.copy2(BUILD_DIR / "bin" / "troupe", lonely)
+        failed = run(lonely, "export", self.run_dir, TROUPE_PYTHON="/usr/bin/python3")
+        self.assertEqual(failed.returncode, 1)
+        self.assertIn("/usr/bin/python3 has no package troupe", failed.stderr)
+        self.assertIn("pip install", failed.stderr)
+        failed = run(lonely, "play", self.run_dir, TROUPE_PYTHON="/nowhere/python")
+        self.assertEqual(failed.returncode, 1)
+        self.assertIn("cannot start /nowhere/python", failed.stderr)
+
+
+if __name__ == "__main__":
+    BUILD_DIR = pathlib.Path(sys.argv.pop(1))
+    unittest.main()

@@ -1,0 +1,204 @@
+"""Cards, videos and curves of a policy, made from a folder as a run leaves it."""
+
+import contextlib
+import io
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import unittest
+from unittest import mock
+
+import numpy as np
+from PIL import Image
+
+from troupe import __main__ as command
+from troupe import checkpoint, learning_curve, safetensors
+from troupe import source as sources
+
+VERSION = (1 << 40) + 9
+
+
+def policy_image(observation_size, bounds, hidden=8):
+    """A squashed Gaussian with random weights."""
+    random = np.random.default_rng(1)
+    tensors = {}
+    for name, rows, columns in (("hidden.0", observation_size, hidden), ("head", hidden, 2)):
+        tensors[f"actor.{name}.weight"] = random.standard_normal((rows, columns), np.float32)
+        tensors[f"actor.{name}.bias"] = np.zeros(columns, np.float32)
+    metadata = {"format": "troupe.policy.2", "run": "a_run", "version": str(VERSION),
+                "env_steps": "2000", "updates": "1900", "warmup": "0", "final": "1",
+                "observation_size": str(observation_size), "action_size": "1",
+                "distribution": "squashed_gaussian", "observation_clip": "0.0",
+                "network": json.dumps({"hiddenSizes": [hidden]}),
+                "action_low": json.dumps([-bounds]), "action_high": json.dumps([bounds]),
+                "log_std_min": "-20.0", "log_std_max": "2.0"}
+    return safetensors.encode(tensors, metadata)
+
+
+def evaluation(steps, mean, std=2.5, version=VERSION):
+    return {"env_steps": steps, "updates": steps, "policy_version": version, "return_mean": mean,
+            "return_std": std, "episodes": 10, "length_mean": 200.0, "unix_time": 1.0}
+
+
+class PoliciesLeaveTest(unittest.TestCase):
+    def setUp(self):
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        self.folder = pathlib.Path(temporary.name)
+
+    def run_folder(self, name, evaluations, environment='id: "Pendulum-v1"', seed=1,
+                   image=None):
+        run = self.folder / name
+        config = (f'run: "a_run"\nseed: {seed}\nenvironment {{ {environment} }}\n'
+                  'shards: "10.0.0.7:4000"\nlearner { sac { gamma: 0.9 } }\n')
+        checkpoint.write(run / "checkpoints", checkpoint.Checkpoint(1900, {}, {
+            "policy.safetensors": image or policy_image(3, 2.0),
+            "config.json": json.dumps({"run": "a_run", "config": config}).encode()}))
+        (run / "evaluator").mkdir()
+        (run / "evaluator" / "evaluations.jsonl").write_text(
+            "".join(json.dumps(e) + "\n" for e in evaluations) + '{"half a li')
+        (run / "state.json").write_text(json.dumps({"commit": "abc123"}))
+        return run
+
+    def troupe(self, *words):
+        """Exit code, and what was printed."""
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = command.main([str(word) for word in words])
+        return code, out.getvalue() + err.getvalue()
+
+    def test_a_card_says_what_was_measured_of_this_policy_and_nothing_else(self):
+        run = self.run_folder("run", [evaluation(1000, -900.0, version=5),
+                                      evaluation(2000, -151.25)])
+        code, said = self.troupe("card", run, "-o", self.folder / "card")
+        self.assertEqual(code, 0, said)
+        card = (self.folder / "card" / "README.md").read_text()
+        self.assertTrue(card.startswith("---\n"))
+        front = card.split("---\n")[1]
+        for line in ("library_name: troupe", "- reinforcement-learning", '- "Pendulum-v1"',
+                     "- type: mean_reward", "value: -151.25 +/- 2.50", 'type: "Pendulum-v1"'):
+            self.assertIn(line, front)
+        for what in ("| seed | 1 |", "| environment steps | 2,000 |", "`abc123`",
+                     "over 10 deterministic episodes"):
+            self.assertIn(what, card)
+        config = (self.folder / "card" / "config.txtpb").read_text()
+        self.assertIn("gamma: 0.9", config)
+        self.assertNotIn("10.0.0.7", config)
+
+    def test_a_card_gives_the_hub_no_figure_of_another_policy(self):
+        run = self.run_folder("run", [evaluation(1000, -77.0, version=5)])
+        self.assertEqual(self.troupe("card", run, "-o", self.folder / "card")[0], 0)
+        card = (self.folder / "card" / "README.md").read_text()
+        self.assertNotIn("mean_reward", card)
+        self.assertIn("was not evaluated", card)
+
+    def test_a_card_of_several_seeds_has_their_spread(self):
+        runs = [self.run_folder(f"run{seed}", [evaluation(2000, mean)], seed=seed)
+                for seed, mean in ((1, -100.0), (2, -200.0), (3, -300.0))]
+        self.assertEqual(self.troupe("card", *runs, "-o", self.folder / "card")[0], 0)
+        card = (self.folder / "card" / "README.md").read_text()
+        self.assertIn("Over 3 seeds: -200.00 +/- 100.00", card)
+        self.assertIn("| 3 | 2,000 | -300.00 +/- 2.50 | 10 |", card)
+
+    def test_a_card_of_different_tasks_or_without_evaluations_is_refused(self):
+        run = self.run_folder("run", [evaluation(2000, 1.0)])
+        other = self.run_folder("other", [evaluation(2000, 1.0)], environment='id: "Acrobot-v1"')
+        code, said = self.troupe("card", run, other, "-o", self.folder / "card")
+        self.assertEqual((code, "one task" in said), (1, True), said)
+        (run / "evaluator" / "evaluations.jsonl").unlink()
+        code, said = self.troupe("card", run, "-o", self.folder / "card")
+        self.assertEqual((code, "no evaluations" in said), (1, True), said)
+
+    def test_the_folder_of_a_card_is_a_policy_again(self):
+        run = self.run_folder("run", [evaluation(2000, -151.25)])
+        self.assertEqual(self.troupe("card", run, "-o", self.folder / "card")[0], 0)
+        ours, packed = sources.find(run), sources.find(self.folder / "card")
+        self.assertEqual(packed.policy.metadata, ours.policy.metadata)
+        self.assertEqual(packed.environment_id, "Pendulum-v1")
+        self.assertEqual(packed.evaluations, ours.evaluations)
+
+    def test_an_episode_becomes_a_gif_with_its_return_below(self):
+        run = self.run_folder("run", [])
+        path = self.folder / "episode.gif"
+        code, said = self.troupe("play", run, "-o", path, "--max_steps", 20)
+        self.assertEqual(code, 0, said)
+        self.assertRegex(said, r"episode 1: return -\d+\.\d in 20 steps")
+        with Image.open(path) as picture:
+            # Pendulum is drawn 30 times a second, a GIF shows every second of 21 frames.
+            self.assertEqual(picture.n_frames, 11)
+            picture.seek(picture.n_frames - 1)
+            frame = np.asarray(picture.convert("RGB"))
+        height = frame.shape[0]
+        self.assertLess(frame[-3:].mean(), 60, "no dark strip")
+        self.assertGreater(frame[height * 9 // 10:].max(), 200, "no text")
+        self.assertGreater(frame[:height // 2].std(), 5, "an empty picture")
+
+    def test_mujoco_is_drawn_without_a_screen_into_an_mp4(self):
+        run = self.run_folder("run", [], environment='id: "InvertedPendulum-v5"',
+                              image=policy_image(4, 3.0))
+        path = self.folder / "episode.mp4"
+        with mock.patch.dict(os.environ):
+            os.environ.pop("MUJOCO_GL", None)
+            code, said = self.troupe("play", run, "-o", path, "--episodes", 2, "--max_steps", 6)
+        self.assertEqual(code, 0, said)
+        frame = subprocess.run(["ffmpeg", "-loglevel", "error", "-i", path, "-f", "rawvideo",
+                                "-pix_fmt", "rgb24", "-"], capture_output=True, check=True).stdout
+        pictures = np.frombuffer(frame, np.uint8).reshape(-1, 536, 480, 3)
+        steps = [int(word.split()[0]) for word in said.split(" in ")[1:]]
+        self.assertEqual(len(pictures), sum(steps) + 2)
+        self.assertGreater(pictures[0, :480].std(), 10, "an empty picture")
+
+    def test_what_is_missing_is_named(self):
+        run = self.run_folder("run", [])
+        with mock.patch.object(shutil, "which", return_value=None):
+            code, said = self.troupe("play", run, "-o", self.folder / "episode.mp4")
+        self.assertEqual((code, "apt-get install ffmpeg" in said), (1, True), said)
+        mujoco = self.run_folder("mujoco", [], environment='id: "InvertedPendulum-v5"',
+                                 image=policy_image(4, 3.0))
+        failed = subprocess.CompletedProcess([], 1, "", "no display")
+        with mock.patch.dict(os.environ), mock.patch.object(subprocess, "run", return_value=failed):
+            os.environ.pop("MUJOCO_GL", None)
+            code, said = self.troupe("play", mujoco, "-o", self.folder / "episode.gif")
+        self.assertEqual((code, "libosmesa6" in said and "no display" in said), (1, True), said)
+
+    def test_a_policy_of_another_environment_is_refused(self):
+        run = self.run_folder("run", [], environment='id: "CartPole-v1"')
+        code, said = self.troupe("play", run, "-o", self.folder / "episode.gif")
+        self.assertEqual((code, "but the policy sees 3" in said), (1, True), said)
+
+    def test_velocities_are_hidden_in_play_as_they_were_in_training(self):
+        run = self.run_folder("run", [], environment='id: "Pendulum-v1" hide_velocities: true',
+                              image=policy_image(2, 2.0))
+        code, said = self.troupe("play", run, "-o", self.folder / "a.gif", "--max_steps", 2)
+        self.assertEqual(code, 0, said)
+
+    def test_curves_of_several_runs_have_the_mean_and_spread_at_each_step(self):
+        runs = [[evaluation(0, 0.0), evaluation(100, 10.0), evaluation(200, 20.0)],
+                [evaluation(0, 10.0), evaluation(200, 30.0), evaluation(300, 99.0)]]
+        points = learning_curve.spread_over_runs(runs)
+        spread = 10 / np.sqrt(2)
+        np.testing.assert_allclose(points, [(0, 5, spread), (100, 15, spread), (200, 25, spread)])
+
+    def test_a_plot_is_a_picture(self):
+        runs = [self.run_folder(f"run{i}", [evaluation(1000, -9.0), evaluation(2000, i)])
+                for i in range(2)]
+        for some in (runs[:1], runs):
+            code, said = self.troupe("plot", *some, "-o", self.folder / "curve.png")
+            self.assertEqual(code, 0, said)
+            with Image.open(self.folder / "curve.png") as picture:
+                self.assertEqual(picture.format, "PNG")
+                self.assertGreater(np.asarray(picture.convert("L")).std(), 5)
+
+    def test_wrong_use_exits_with_2_and_a_missing_run_with_1(self):
+        with self.assertRaises(SystemExit) as ended, contextlib.redirect_stderr(io.StringIO()):
+            command.main(["export"])
+        self.assertEqual(ended.exception.code, 2)
+        code, said = self.troupe("export", self.folder / "nowhere")
+        self.assertEqual((code, "nowhere" in said), (1, True), said)
+
+
+if __name__ == "__main__":
+    unittest.main()
