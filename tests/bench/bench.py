@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 
@@ -36,28 +35,16 @@ def peer_python(name):
 
 def benchmarks(tests, out):
     """Commands that print lines of bench.jsonl."""
-    envpool, sb3, sbx = (peer_python(name) for name in ("peers", "peers-sb3", "peers-sbx"))
+    envpool, sb3 = peer_python("peers"), peer_python("peers-sb3")
+    peer_python("peers-sbx")  # for learner_bench, as peers-sb3
     yield [sys.executable, str(HERE / "replay" / "replay_bench.py"), "--bin_dir",
            str(tests.parent / "bin"), "--out", str(out), "--peers_python",
            peer_python("peers-replay"), "--sb3_python", sb3]
     yield [sys.executable, str(HERE / "env" / "env_peers.py"), "--bench", str(tests / "env_bench"),
            "--peers_python", envpool]
     yield [str(tests / "actor_bench")]
-    for obs, act in ((17, 6), (348, 17)):
-        for peer, python in (("sb3", sb3), ("sbx", sbx)):
-            for threads in (1, 2):
-                yield [sys.executable, str(HERE / "learner" / "learner_peers.py"),
-                       "--bench", str(tests / "learner_bench"), "--peer", peer,
-                       "--peers_python", python, "--threads", str(threads),
-                       "--obs", str(obs), "--act", str(act), "--seconds", "2"]
-    for flags in (["--algorithm", "products"], ["--algorithm", "ppo", "--batch", "64"],
-                  ["--engine", "REFERENCE"],
-                  ["--algorithm", "ppo", "--batch", "64", "--engine", "REFERENCE"]):
-        yield [str(tests / "learner_bench"), *flags]
-    if shutil.which("nvidia-smi"):
-        for obs, act, batches in ((17, 6, "256,1024,4096,8192"), (348, 17, "256,4096")):
-            yield [str(tests / "fused_bench"), "--obs", str(obs), "--act", str(act),
-                   "--batches", batches]
+    yield [sys.executable, str(HERE / "learner_bench"), "--build_dir", str(tests.parent), "--rows",
+           "gpu_sac,gpu_ppo,gpu_distribution,cpu_sac,cpu_ppo"]
     yield [sys.executable, str(HERE / "system" / "scrape_bench.py"), "--build_dir",
            str(tests.parent)]
     yield [sys.executable, str(HERE / "system" / "ppo_bench.py"), "--build_dir",

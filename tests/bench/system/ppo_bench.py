@@ -41,8 +41,9 @@ def our_rate(build_dir, steps, seed):
 
 
 def peer_rate(python, num_envs):
-    out = subprocess.run([python, str(HERE / "sb3_ppo.py"), "--num_envs", str(num_envs)],
-                         check=True, capture_output=True, text=True).stdout
+    script = HERE.parent / "peers" / "sb3_ppo.py"
+    out = subprocess.run([python, str(script), "--num_envs", str(num_envs)], check=True,
+                         capture_output=True, text=True).stdout
     return json.loads(out.splitlines()[-1])
 
 

@@ -2,7 +2,7 @@
 replica in its own memory, in turn.
 
     sampling_bench.py --build_dir build/release [--rounds 3] [--seconds 8] [--batch 256]
-                      [--engine AUTO|FUSED|REFERENCE]
+                      [--engine AUTO|FUSED|REFERENCE] [--device cpu]
 
 HalfCheetah-v5, 2x256, as sac_half_cheetah; a shard is filled with random steps, the actors end, and
 nothing limits the learner.  Prints lines of bench.jsonl.
@@ -47,6 +47,7 @@ class Bench:
                    f"--set=learner.sac.random_steps={ROWS}",
                    f"--set=learner.sac.batch_size={self._args.batch}",
                    f"--set=learner.engine={self._args.engine}",
+                   f"--set=learner.device={self._args.device}",
                    "--set=learner.log_interval_updates=50",
                    "--set=learner.checkpoint_interval_updates=1000000000", *flags]
         process = subprocess.Popen(command, env=dict(os.environ, OPENBLAS_NUM_THREADS="1"))
@@ -103,6 +104,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--engine", choices=("AUTO", "FUSED", "REFERENCE"), default="AUTO")
+    parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     rates = {"REMOTE": [], "REPLICA": []}
     with tempfile.TemporaryDirectory(prefix="troupe_sampling_bench_") as folder:
@@ -116,7 +118,7 @@ def main():
             bench.end()
     for sampling, found in rates.items():
         kind = f"{args.engine}/{sampling}".lower()
-        print(json.dumps({"name": "system.sac_updates", "case": f"cpu/17-6/{args.batch}/1/{kind}",
+        print(json.dumps({"name": "system.sac_updates", "case": f"{args.device}/17-6/{args.batch}/1/{kind}",
                           "value": statistics.median(found), "unit": "updates/s",
                           "min": min(found), "max": max(found), "machine": machine()}), flush=True)
     return 0
