@@ -9,7 +9,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/config.h"
+#include "learner/fused/cpu/cpu_ppo_engine.h"
 #include "learner/fused/cpu/cpu_sac_engine.h"
+#include "learner/fused/cuda_ppo_engine.h"
 #include "learner/fused/cuda_sac_engine.h"
 #include "learner/fused_sac.h"
 #include "learner/ppo.h"
@@ -81,19 +83,41 @@ absl::StatusOr<std::unique_ptr<Algorithm>> MakeFusedSac(const proto::Config& con
   return std::unique_ptr<Algorithm>(*std::move(sac));
 }
 
+// INVALID_ARGUMENT: LibTorch has no such device.
+absl::Status CheckDevice(const torch::Device& device) {
+  const int cuda_devices =
+      torch::cuda::is_available() ? static_cast<int>(torch::cuda::device_count()) : 0;
+  if (!device.is_cuda() || std::max<int>(device.index(), 0) < cuda_devices) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "learner.device '", device.str(), "': LibTorch sees ", cuda_devices, " CUDA devices"));
+}
+
+// PPO, whose fused engine needs no LibTorch with CUDA.
 absl::StatusOr<std::unique_ptr<Algorithm>> MakePpo(const proto::Config& config,
                                                    const torch::Device& device,
                                                    const Layout& layout) {
   const proto::Learner& learner = config.learner();
+  MakePpoEngine make_engine;
+  if (learner.engine() != proto::REFERENCE) {
+    make_engine = [device](const PpoModel& model) -> absl::StatusOr<std::unique_ptr<PpoEngine>> {
+      if (!device.is_cuda()) return MakeCpuPpoEngine(model);
+      return MakeCudaPpoEngine(model, std::max<int>(device.index(), 0));
+    };
+  }
   absl::StatusOr<std::unique_ptr<Ppo>> ppo =
       Ppo::Create({.config = learner.ppo(),
                    .total_env_steps = config.total_env_steps(),
                    .seed = config.seed(),
                    .device = device,
-                   .fused = learner.engine() != proto::REFERENCE},
+                   .make_engine = make_engine},
                   layout);
-  if (!ppo.ok()) return ppo.status();
-  if (learner.engine() != proto::REFERENCE) {
+  if (!ppo.ok()) {
+    const absl::Status of_device = CheckDevice(device);
+    return of_device.ok() ? ppo.status() : of_device;
+  }
+  if (make_engine != nullptr) {
     if (absl::Status status = LogEngine(learner, (*ppo)->fused()); !status.ok()) return status;
   }
   return std::unique_ptr<Algorithm>(*std::move(ppo));
@@ -113,14 +137,8 @@ absl::StatusOr<std::unique_ptr<Algorithm>> MakeAlgorithm(const proto::Config& co
           MakeFusedSac(config, device, layout, ranks);
       if (!fused.ok() || *fused != nullptr) return fused;
     }
-    const int cuda_devices =
-        torch::cuda::is_available() ? static_cast<int>(torch::cuda::device_count()) : 0;
-    if (device.is_cuda() && std::max<int>(device.index(), 0) >= cuda_devices) {
-      return absl::InvalidArgumentError(absl::StrCat("learner.device '", learner.device(),
-                                                     "': LibTorch sees ", cuda_devices,
-                                                     " CUDA devices"));
-    }
     if (learner.has_ppo()) return MakePpo(config, device, layout);
+    if (absl::Status status = CheckDevice(device); !status.ok()) return status;
     absl::StatusOr<std::unique_ptr<Sac>> sac =
         Sac::Create({.config = learner.sac(),
                      .seed = config.seed(),

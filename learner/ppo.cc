@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <utility>
+#include <vector>
 
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
@@ -74,23 +75,31 @@ absl::StatusOr<std::unique_ptr<Ppo>> Ppo::Create(const Options& options, const L
   if (!reader.ok()) return reader.status();
   PolicyMetadata policy = PolicyOf(options.config, *reader);
   try {
-    return absl::WrapUnique(
-        new Ppo(options, *std::move(reader), std::move(policy), layout.stride_bytes()));
+    absl::StatusOr<std::unique_ptr<FusedPpo>> fused =
+        options.make_engine != nullptr
+            ? FusedPpo::Create(options.config, policy, options.make_engine)
+            : absl::UnimplementedError("none was asked for");
+    if (!fused.ok() && !absl::IsUnimplemented(fused.status())) return fused.status();
+    return absl::WrapUnique(new Ppo(options, *std::move(reader), std::move(policy),
+                                    layout.stride_bytes(), std::move(fused)));
   } catch (const std::exception& e) {
     return absl::InternalError(absl::StrCat("cannot build PPO's networks: ", e.what()));
   }
 }
 
-Ppo::Ppo(const Options& options, UnrollReader reader, PolicyMetadata policy, int64_t stride_bytes)
+Ppo::Ppo(const Options& options, UnrollReader reader, PolicyMetadata policy, int64_t stride_bytes,
+         absl::StatusOr<std::unique_ptr<FusedPpo>> fused)
     : config_(options.config),
       total_env_steps_(options.total_env_steps),
       reader_(std::move(reader)),
       policy_(std::move(policy)),
       stride_bytes_(stride_bytes),
-      device_(options.device),
+      device_(fused.ok() ? torch::Device(torch::kCPU) : options.device),
       exact_kl_(config_.surrogate() == proto::KL_PENALTY ||
                 config_.learning_rate_schedule() == proto::KL_ADAPTIVE),
       closed_gradient_(HasClosedGradient(config_) && !reader_.discrete() && device_.is_cpu()),
+      fused_status_(fused.status()),
+      fused_(fused.ok() ? *std::move(fused) : nullptr),
       actor_(policy_, torch::TensorOptions(torch::kFloat32).device(device_)),
       critic_(PpoNetwork(config_.critic()), PolicyShape(policy_).inputs,
               torch::TensorOptions(torch::kFloat32).device(device_)),
@@ -101,10 +110,6 @@ Ppo::Ppo(const Options& options, UnrollReader reader, PolicyMetadata policy, int
       shuffle_(MakeGenerator(torch::kCPU, options.seed)),
       kl_coefficient_(config_.kl_coefficient()),
       learning_rate_(config_.learning_rate()) {
-  fused_status_ = options.fused && device_.is_cpu()
-                      ? FusedPpo::Covers(config_, policy_)
-                      : absl::UnimplementedError("the fused engine of PPO is for the CPU alone");
-  if (fused_status_.ok()) fused_ = std::make_unique<FusedPpo>(config_, policy_);
   actor_.parameters().Initialize(options.seed);
   critic_.parameters().Initialize(options.seed + 1);
   if (!reader_.discrete()) actor_.parameters().frozen().back().fill_(config_.initial_log_std());
@@ -181,46 +186,68 @@ Ppo::Steps Ppo::Seen(const Steps& b) const {
   return StepsOf(b, actor_.See({.x = b.s, .stored = b.memory, .fresh = b.fresh}));
 }
 
-void Ppo::Improve(const Steps& steps) {
+absl::Status Ppo::Improve(const Steps& steps) {
   const int64_t n = steps.size(), rows = n * (steps.in_sequences() ? steps.s.size(1) : 1);
   const int64_t size = config_.minibatch_size() == 0 ? rows : config_.minibatch_size();
   const int64_t count = std::clamp<int64_t>((rows + size / 2) / size, 1, n);
+  std::vector<Tensor> orders;
+  for (int64_t epoch = 0; epoch < config_.epochs(); ++epoch) {
+    orders.push_back(torch::randperm(n, shuffle_, torch::kInt64));
+  }
+  const absl::StatusOr<Distance> distance = fused_ != nullptr
+                                                ? ImproveFused(steps, torch::stack(orders), count)
+                                                : ImproveByReference(steps, orders, count);
+  if (!distance.ok()) return distance.status();
+  const double m = std::max<double>(1, static_cast<double>(distance->minibatches));
+  if (config_.surrogate() == proto::KL_PENALTY && config_.adaptive_kl_coefficient()) {
+    kl_coefficient_ =
+        AdaptKlCoefficient(kl_coefficient_, distance->sum_kl / m, config_.kl_target());
+  }
+  statistics_ = {{"kl", distance->sum_kl / m},
+                 {"clip_fraction", distance->sum_clipped / m},
+                 {"policy_loss", distance->sum_policy_loss / m},
+                 {"value_loss", distance->sum_value_loss / m},
+                 {"entropy", distance->sum_entropy / m},
+                 {"learning_rate", learning_rate_},
+                 {"explained_variance", ExplainedVariance(steps)}};
+  return absl::OkStatus();
+}
+
+Ppo::Distance Ppo::ImproveByReference(const Steps& steps, const std::vector<Tensor>& orders,
+                                      int64_t minibatches) {
+  const int64_t n = steps.size();
   const Tensor old_log_std =
       reader_.discrete() ? Tensor() : actor_.parameters().frozen().back().clone();
-  if (fused_ != nullptr)
-    fused_->Load(actor_.parameters(), critic_.parameters(), actor_adam_, critic_adam_);
   Distance distance;
   bool near = true;
-  for (int64_t epoch = 0; epoch < config_.epochs() && near; ++epoch) {
-    const Tensor order = torch::randperm(n, shuffle_, torch::kInt64).to(device_);
-    const Steps shuffled = fused_ != nullptr ? Steps{} : ForAll(steps, [&](const Tensor& all) {
-      return all.index_select(0, order);
-    });
+  for (size_t epoch = 0; epoch < orders.size() && near; ++epoch) {
+    const Tensor order = orders[epoch].to(device_);
+    const Steps shuffled =
+        ForAll(steps, [&](const Tensor& all) { return all.index_select(0, order); });
     distance = {};
-    for (int64_t i = 0; i < count && near; ++i) {
-      const int64_t begin = i * n / count, end = (i + 1) * n / count;
-      if (fused_ != nullptr) {
-        near = StepFused(steps, order.narrow(0, begin, end - begin), &distance);
-        continue;
-      }
+    for (int64_t i = 0; i < minibatches && near; ++i) {
+      const int64_t begin = i * n / minibatches, end = (i + 1) * n / minibatches;
       const Steps minibatch = Seen(
           ForAll(shuffled, [&](const Tensor& all) { return all.narrow(0, begin, end - begin); }));
       near = minibatch.size() == 0 || StepOn(minibatch, old_log_std, &distance);
     }
   }
-  if (fused_ != nullptr)
-    fused_->Store(actor_.parameters(), critic_.parameters(), actor_adam_, critic_adam_);
-  const double m = std::max<double>(1, static_cast<double>(distance.minibatches));
-  if (config_.surrogate() == proto::KL_PENALTY && config_.adaptive_kl_coefficient()) {
-    kl_coefficient_ = AdaptKlCoefficient(kl_coefficient_, distance.sum_kl / m, config_.kl_target());
-  }
-  statistics_ = {{"kl", distance.sum_kl / m},
-                 {"clip_fraction", distance.sum_clipped / m},
-                 {"policy_loss", distance.sum_policy_loss / m},
-                 {"value_loss", distance.sum_value_loss / m},
-                 {"entropy", distance.sum_entropy / m},
-                 {"learning_rate", learning_rate_},
-                 {"explained_variance", ExplainedVariance(steps)}};
+  return distance;
+}
+
+absl::StatusOr<Ppo::Distance> Ppo::ImproveFused(const Steps& steps, const Tensor& order,
+                                                int64_t minibatches) {
+  const absl::StatusOr<PpoProgress> progress =
+      fused_->Improve(steps, order, minibatches, learning_rate_, {actor_.parameters(), actor_adam_},
+                      {critic_.parameters(), critic_adam_});
+  if (!progress.ok()) return progress.status();
+  updates_ += progress->steps;
+  return Distance{.sum_kl = progress->kl,
+                  .sum_clipped = progress->clip_fraction,
+                  .sum_policy_loss = -progress->surrogate,
+                  .sum_value_loss = progress->value_loss,
+                  .sum_entropy = progress->entropy,
+                  .minibatches = progress->last_epoch_steps};
 }
 
 Tensor Ppo::Surrogate(const Steps& b, const Tensor& log_pi, const Tensor& kl) const {
@@ -244,15 +271,6 @@ bool Ppo::StepOn(const Steps& b, const Tensor& old_log_std, Distance* distance) 
   ClipGradients();
   actor_adam_.Step(actor_.parameters().values(), actor_.parameters().gradients());
   critic_adam_.Step(critic_.parameters().values(), critic_.parameters().gradients());
-  ++updates_;
-  ++distance->minibatches;
-  return true;
-}
-
-bool Ppo::StepFused(const Steps& steps, const Tensor& rows, Distance* distance) {
-  const PpoLoss* const loss = fused_->Step(steps, rows, learning_rate_);
-  if (loss == nullptr) return false;
-  distance->Add(*loss);
   ++updates_;
   ++distance->minibatches;
   return true;
@@ -350,7 +368,9 @@ absl::Status Ppo::Update(const WindowBatch& batch, int64_t env_steps) {
     }
     const Unrolls unrolls = reader_.Read(batch.data(), batch.num_windows, batch.window_length);
     const Steps steps = Prepare(unrolls);
-    if (steps.size() > 0) Improve(steps);
+    if (steps.size() > 0) {
+      if (absl::Status status = Improve(steps); !status.ok()) return status;
+    }
     if (config_.normalize_observations()) observations_.Add(unrolls.s.flatten(0, 1));
   } catch (const std::exception& e) {
     return absl::InternalError(absl::StrCat("update ", updates_ + 1, ": ", e.what()));

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -37,8 +38,9 @@ class Ppo final : public Algorithm {
     int64_t total_env_steps = 1;  // where a linear learning rate ends
     uint64_t seed = 1;
     torch::Device device = torch::kCPU;
-    // Takes the steps with gradients derived by hand where the configuration allows it.
-    bool fused = true;
+    // Takes the gradient steps, from batches and networks on the CPU, where it can be made; none:
+    // LibTorch does.
+    MakePpoEngine make_engine;
   };
 
   // INVALID_ARGUMENT: a layout that PPO cannot learn from.
@@ -50,7 +52,7 @@ class Ppo final : public Algorithm {
   // Those of a minibatch as the networks see them, one after another; gradients reach the memory.
   Steps Seen(const Steps& minibatch) const;
   // The epochs.
-  void Improve(const Steps& steps);
+  absl::Status Improve(const Steps& steps);
 
   absl::Status Update(const WindowBatch& batch, int64_t env_steps) override;
   int64_t updates() const override { return updates_; }
@@ -63,23 +65,27 @@ class Ppo final : public Algorithm {
   PpoCritic& critic() { return critic_; }
   double kl_coefficient() const { return kl_coefficient_; }
   double learning_rate() const { return learning_rate_; }
-  // OK if the steps are fused, else why not.
+  // OK if an engine takes the steps, else why not.
   const absl::Status& fused() const { return fused_status_; }
 
  private:
   // What one minibatch says of the policy's distance from the one that drew its actions.
   struct Distance;
 
-  Ppo(const Options& options, UnrollReader reader, PolicyMetadata policy, int64_t stride_bytes);
+  Ppo(const Options& options, UnrollReader reader, PolicyMetadata policy, int64_t stride_bytes,
+      absl::StatusOr<std::unique_ptr<FusedPpo>> fused);
 
   Normalizer ObservationNormalizer() const;
   torch::Tensor ScaledRewards(const Unrolls& b);
   Targets MakeTargets(const Unrolls& b, const torch::Tensor& r, const torch::Tensor& s,
                       const torch::Tensor& v) const;
+  // One gradient step for each minibatch; `orders`: of the steps in each epoch.
+  Distance ImproveByReference(const Steps& steps, const std::vector<torch::Tensor>& orders,
+                              int64_t minibatches);
+  absl::StatusOr<Distance> ImproveFused(const Steps& steps, const torch::Tensor& order,
+                                        int64_t minibatches);
   // One gradient step; false: the KL is above max_kl, and none was taken.
   bool StepOn(const Steps& minibatch, const torch::Tensor& old_log_std, Distance* distance);
-  // The same on those rows of all steps, fused.
-  bool StepFused(const Steps& steps, const torch::Tensor& rows, Distance* distance);
   // Add the loss's gradients to the parameters' and say how far the policy is; or false, as above.
   bool DifferentiateInClosedForm(const Steps& minibatch, Distance* distance);
   bool Differentiate(const Steps& minibatch, const torch::Tensor& old_log_std, Distance* distance);
@@ -98,8 +104,8 @@ class Ppo final : public Algorithm {
   const torch::Device device_;
   const bool exact_kl_;
   const bool closed_gradient_;
-  absl::Status fused_status_;
-  std::unique_ptr<FusedPpo> fused_;  // nullptr: none
+  const absl::Status fused_status_;
+  const std::unique_ptr<FusedPpo> fused_;  // nullptr: none
   PpoActor actor_;
   PpoCritic critic_;
   Adam actor_adam_, critic_adam_;

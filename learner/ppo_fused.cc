@@ -3,6 +3,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/recurrence.h"
 #include "learner/fused/flat_network.h"
+#include "learner/ppo_gradient.h"
 #include "learner/ppo_networks.h"
 
 namespace troupe {
@@ -10,14 +11,14 @@ namespace {
 
 using torch::Tensor;
 
-cpu::Unit UnitOf(const proto::Mlp& network) {
+HiddenUnit UnitOf(const proto::Mlp& network) {
   switch (network.activation()) {
     case proto::TANH:
-      return cpu::Unit::kTanh;
+      return HiddenUnit::kTanh;
     case proto::ELU:
-      return cpu::Unit::kElu;
+      return HiddenUnit::kElu;
     default:
-      return cpu::Unit::kRelu;
+      return HiddenUnit::kRelu;
   }
 }
 
@@ -28,14 +29,13 @@ FlatNetwork FlatNetworkOf(const proto::Mlp& network, int64_t inputs, int64_t out
 
 const float* Floats(const Tensor& tensor) { return tensor.data_ptr<float>(); }
 
-cpu::DescendedFloats FloatsOf(const FlatParameters& parameters, const Adam& adam) {
-  return {parameters.values().data_ptr<float>(), adam.m().data_ptr<float>(),
+DescendedFloats FloatsOf(const LearnedNetwork& network) {
+  const Adam& adam = network.adam;
+  return {network.parameters.values().data_ptr<float>(), adam.m().data_ptr<float>(),
           adam.v().data_ptr<float>(), adam.steps()};
 }
 
-}  // namespace
-
-absl::Status FusedPpo::Covers(const proto::Ppo& config, const PolicyMetadata& policy) {
+absl::Status Covers(const proto::Ppo& config, const PolicyMetadata& policy) {
   const auto refuse = [](absl::string_view what) {
     return absl::UnimplementedError(
         absl::StrCat("the fused engine of PPO does not compute ", what));
@@ -50,34 +50,47 @@ absl::Status FusedPpo::Covers(const proto::Ppo& config, const PolicyMetadata& po
   return absl::OkStatus();
 }
 
-FusedPpo::FusedPpo(const proto::Ppo& config, const PolicyMetadata& policy)
-    : engine_(config, FlatNetworkOf(policy.network, policy.observation_size, policy.action_size),
-              UnitOf(policy.network),
-              FlatNetworkOf(PpoNetwork(config.critic()), policy.observation_size, 1),
-              UnitOf(PpoNetwork(config.critic()))) {}
+}  // namespace
 
-void FusedPpo::Load(const FlatParameters& actor, const FlatParameters& critic,
-                    const Adam& actor_adam, const Adam& critic_adam) {
-  engine_.Load(FloatsOf(actor, actor_adam), FloatsOf(critic, critic_adam));
+absl::StatusOr<std::unique_ptr<FusedPpo>> FusedPpo::Create(const proto::Ppo& config,
+                                                           const PolicyMetadata& policy,
+                                                           const MakePpoEngine& make) {
+  if (absl::Status status = Covers(config, policy); !status.ok()) return status;
+  const proto::Mlp critic = PpoNetwork(config.critic());
+  absl::StatusOr<std::unique_ptr<PpoEngine>> engine =
+      make({.config = config,
+            .actor = FlatNetworkOf(policy.network, policy.observation_size, policy.action_size),
+            .critic = FlatNetworkOf(critic, policy.observation_size, 1),
+            .actor_unit = UnitOf(policy.network),
+            .critic_unit = UnitOf(critic)});
+  if (!engine.ok()) return engine.status();
+  return std::make_unique<FusedPpo>(*std::move(engine));
 }
 
-void FusedPpo::Store(FlatParameters& actor, FlatParameters& critic, Adam& actor_adam,
-                     Adam& critic_adam) const {
-  cpu::DescendedFloats of_actor = FloatsOf(actor, actor_adam),
-                       of_critic = FloatsOf(critic, critic_adam);
-  engine_.Store(of_actor, of_critic);
-  actor_adam.set_steps(of_actor.steps);
-  critic_adam.set_steps(of_critic.steps);
-}
-
-const PpoLoss* FusedPpo::Step(const PpoSteps& steps, const Tensor& rows, double learning_rate) {
-  return engine_.Step({.s = Floats(steps.s),
-                       .a = Floats(steps.a),
-                       .log_mu = Floats(steps.log_mu),
-                       .advantage = Floats(steps.advantage),
-                       .target = Floats(steps.target),
-                       .v_old = Floats(steps.v_old)},
-                      {rows.data_ptr<int64_t>(), static_cast<size_t>(rows.size(0))}, learning_rate);
+absl::StatusOr<PpoProgress> FusedPpo::Improve(const PpoSteps& steps, const Tensor& order,
+                                              int64_t minibatches, double learning_rate,
+                                              const LearnedNetwork& actor,
+                                              const LearnedNetwork& critic) {
+  DescendedFloats of_actor = FloatsOf(actor), of_critic = FloatsOf(critic);
+  absl::Status status = engine_->Load(of_actor, of_critic);
+  if (!status.ok()) return status;
+  absl::StatusOr<PpoProgress> progress =
+      engine_->Improve({.s = Floats(steps.s),
+                        .a = Floats(steps.a),
+                        .log_mu = Floats(steps.log_mu),
+                        .advantage = Floats(steps.advantage),
+                        .target = Floats(steps.target),
+                        .v_old = Floats(steps.v_old)},
+                       {.rows = order.size(1),
+                        .epochs = order.size(0),
+                        .minibatches = minibatches,
+                        .order = {order.data_ptr<int64_t>(), static_cast<size_t>(order.numel())}},
+                       learning_rate);
+  if (!progress.ok()) return progress;
+  if (status = engine_->Store(of_actor, of_critic); !status.ok()) return status;
+  actor.adam.set_steps(of_actor.steps);
+  critic.adam.set_steps(of_critic.steps);
+  return progress;
 }
 
 }  // namespace troupe

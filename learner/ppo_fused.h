@@ -3,38 +3,49 @@
 
 #include <torch/torch.h>
 
+#include <functional>
+#include <memory>
+
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "common/flat_parameters.h"
 #include "common/policy.h"
 #include "learner/adam.h"
-#include "learner/fused/cpu/ppo_engine.h"
+#include "learner/fused/ppo_engine.h"
 #include "learner/ppo_steps.h"
 #include "proto/config.pb.h"
 
 namespace troupe {
 
-// PPO's gradient steps by the fused engine, on the parameters of the reference's networks: what is
-// learned between Load and Store is the engine's.
+// Makes the engine that computes a model; UNIMPLEMENTED says why there is none.
+using MakePpoEngine =
+    std::function<absl::StatusOr<std::unique_ptr<PpoEngine>>(const PpoModel& model)>;
+
+// What a network has learned, in this machine's memory.
+struct LearnedNetwork {
+  FlatParameters& parameters;
+  Adam& adam;
+};
+
+// PPO's gradient steps by a fused engine, on the parameters of the reference's networks.
 //
 // Not thread-safe.
 class FusedPpo final {
  public:
-  // UNIMPLEMENTED names the setting that the engine does not compute.
-  static absl::Status Covers(const proto::Ppo& config, const PolicyMetadata& policy);
+  // UNIMPLEMENTED names the setting that no engine computes, or is the engine's.
+  static absl::StatusOr<std::unique_ptr<FusedPpo>> Create(const proto::Ppo& config,
+                                                          const PolicyMetadata& policy,
+                                                          const MakePpoEngine& make);
 
-  // On the CPU.  REQUIRES: Covers().
-  FusedPpo(const proto::Ppo& config, const PolicyMetadata& policy);
+  explicit FusedPpo(std::unique_ptr<PpoEngine> engine) : engine_(std::move(engine)) {}
 
-  void Load(const FlatParameters& actor, const FlatParameters& critic, const Adam& actor_adam,
-            const Adam& critic_adam);
-  void Store(FlatParameters& actor, FlatParameters& critic, Adam& actor_adam,
-             Adam& critic_adam) const;
-
-  // PpoEngine::Step; `rows`: int64.
-  const PpoLoss* Step(const PpoSteps& steps, const torch::Tensor& rows, double learning_rate);
+  // PpoEngine::Improve; `order`: int64, [epochs, steps].
+  absl::StatusOr<PpoProgress> Improve(const PpoSteps& steps, const torch::Tensor& order,
+                                      int64_t minibatches, double learning_rate,
+                                      const LearnedNetwork& actor, const LearnedNetwork& critic);
 
  private:
-  cpu::PpoEngine engine_;
+  const std::unique_ptr<PpoEngine> engine_;
 };
 
 }  // namespace troupe

@@ -1,43 +1,20 @@
 #include "learner/ppo_gradient.h"
 
-#include <algorithm>
 #include <cmath>
 #include <vector>
 
 namespace troupe {
-namespace {
 
-// The surrogate of one step, and its derivative by log pi.
-struct SurrogateOfStep {
-  double value;
-  double slope;
-};
-
-SurrogateOfStep SurrogateOf(const proto::Ppo& config, double log_pi, double r, double advantage) {
-  if (config.surrogate() == proto::POLICY_GRADIENT) return {log_pi * advantage, advantage};
-  const double unclipped = r * advantage;
-  if (config.surrogate() == proto::IMPORTANCE) return {unclipped, unclipped};
-  const double epsilon = config.clip_epsilon();
-  const double clipped = std::clamp(r, 1 - epsilon, 1 + epsilon) * advantage;
-  return unclipped <= clipped ? SurrogateOfStep{unclipped, unclipped} : SurrogateOfStep{clipped, 0};
+PpoSurrogate SurrogateKind(const proto::Ppo& config) {
+  switch (config.surrogate()) {
+    case proto::POLICY_GRADIENT:
+      return PpoSurrogate::kPolicyGradient;
+    case proto::IMPORTANCE:
+      return PpoSurrogate::kImportance;
+    default:
+      return PpoSurrogate::kClip;
+  }
 }
-
-// Twice the loss of one value, and its derivative.
-struct ValueLossOfStep {
-  double loss;
-  double slope;
-};
-
-ValueLossOfStep ValueLossOf(const proto::Ppo& config, double v, double v_old, double target) {
-  const double error = v - target;
-  if (config.value_clip() <= 0) return {error * error, error};
-  const double near =
-      v_old + std::clamp(v - v_old, -config.value_clip(), config.value_clip()) - target;
-  if (near * near > error * error) return {near * near, 0};
-  return {error * error, error};
-}
-
-}  // namespace
 
 bool HasClosedGradient(const proto::Ppo& config) {
   return config.surrogate() != proto::KL_PENALTY &&
@@ -79,7 +56,8 @@ void AddPpoRows(const proto::Ppo& config, const GaussianPpoRows& x, const Advant
     const double log_pi = -0.5 * squares - log_scale, log_r = log_pi - x.log_mu[i];
     const double r = std::exp(log_r);
     const SurrogateOfStep surrogate =
-        SurrogateOf(config, log_pi, r, (x.advantage[i] - scale.mean) * scale.inverse_std);
+        SurrogateOf(SurrogateKind(config), config.clip_epsilon(), log_pi, r,
+                    (x.advantage[i] - scale.mean) * scale.inverse_std);
     loss.surrogate += surrogate.value / b;
     loss.kl += (r - 1 - log_r) / b;
     loss.clip_fraction += (std::abs(r - 1) > config.clip_epsilon()) / b;
@@ -87,7 +65,7 @@ void AddPpoRows(const proto::Ppo& config, const GaussianPpoRows& x, const Advant
       mean_gradient[j] = static_cast<float>(-surrogate.slope / b * z(j) * loss.inverse_std[j]);
       loss.log_std[j] -= surrogate.slope / b * (z(j) * z(j) - 1);
     }
-    const ValueLossOfStep value = ValueLossOf(config, x.v[i], x.v_old[i], x.target[i]);
+    const ValueLossOfStep value = ValueLossOf(config.value_clip(), x.v[i], x.v_old[i], x.target[i]);
     loss.value_loss += 0.5 * value.loss / b;
     gradients.v[i] = static_cast<float>(config.value_coefficient() * value.slope / b);
   }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "learner/fused/ppo_formulas.h"
 #include "proto/config.pb.h"
 
 namespace troupe {
@@ -48,6 +49,9 @@ struct PpoLoss {
 
 // True where the gradient of the surrogate is known here.
 bool HasClosedGradient(const proto::Ppo& config);
+
+// REQUIRES: HasClosedGradient(config).
+PpoSurrogate SurrogateKind(const proto::Ppo& config);
 
 AdvantageScale ScaleOf(const proto::Ppo& config, const float* advantage, int64_t n);
 

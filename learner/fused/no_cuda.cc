@@ -1,4 +1,5 @@
-// Stands in for the GPU engine where there was no CUDA compiler.
+// Stands in for the GPU engines where there was no CUDA compiler.
+#include "learner/fused/cuda_ppo_engine.h"
 #include "learner/fused/cuda_sac_engine.h"
 
 namespace troupe {
@@ -8,6 +9,10 @@ std::string CudaDeviceName(int device) { return ""; }
 
 absl::StatusOr<std::unique_ptr<SacEngine>> MakeCudaSacEngine(const SacModel& model,
                                                              const CudaOptions& options) {
+  return absl::UnimplementedError("this learner was built without CUDA");
+}
+
+absl::StatusOr<std::unique_ptr<PpoEngine>> MakeCudaPpoEngine(const PpoModel& model, int device) {
   return absl::UnimplementedError("this learner was built without CUDA");
 }
 

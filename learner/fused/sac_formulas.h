@@ -90,10 +90,10 @@ TROUPE_HOST_DEVICE inline AdamSizes AdamSizesOf(float learning_rate, int64_t ste
 
 // The new value of a parameter; its moments become the new ones.
 TROUPE_HOST_DEVICE inline float AdamStep(const AdamSizes& sizes, float gradient, float value,
-                                         float& m, float& v) {
+                                         float& m, float& v, float epsilon = kAdamEpsilon) {
   m = kAdamBeta1 * m + (1 - kAdamBeta1) * gradient;
   v = kAdamBeta2 * v + (1 - kAdamBeta2) * gradient * gradient;
-  return value - sizes.rate * m / (sqrtf(v) * sizes.inverse_root + kAdamEpsilon);
+  return value - sizes.rate * m / (sqrtf(v) * sizes.inverse_root + epsilon);
 }
 
 }  // namespace troupe

@@ -1,5 +1,5 @@
-// PPO's fused engine beside LibTorch, whose closed form action_distribution_test.cc compares with
-// the objectives themselves.
+// PPO's fused engines beside LibTorch, whose closed form action_distribution_test.cc compares with
+// the objectives themselves: that of the CPU, and the GPU's programs, executed here.
 #include <torch/torch.h>
 
 #include <functional>
@@ -12,7 +12,9 @@
 #include "common/tensor_file.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "learner/fused/cpu/cpu_ppo_engine.h"
 #include "learner/ppo.h"
+#include "tests/unit/fused/host_ppo_machine.h"
 #include "tests/unit/learner/ppo_rows.h"
 
 namespace troupe {
@@ -20,7 +22,25 @@ namespace {
 
 using torch::Tensor;
 
-class PpoEngineTest : public testing::Test {
+struct EngineCase {
+  friend void PrintTo(const EngineCase& c, std::ostream* out) { *out << c.name; }
+  std::string name;
+  int trials;  // of those that a faster engine makes
+  MakePpoEngine make;
+};
+
+std::vector<EngineCase> Engines() {
+  const auto blocks_of = [](int threads) {
+    return [threads](const PpoModel& model) {
+      return MakeBlockPpoEngine(model, std::make_unique<HostPpoMachine>(threads));
+    };
+  };
+  return {{"Cpu", 40, [](const PpoModel& model) { return MakeCpuPpoEngine(model); }},
+          {"BlocksOfOneThread", 20, blocks_of(1)},
+          {"BlocksOfThreads", 10, blocks_of(32)}};
+}
+
+class PpoEngineTest : public testing::TestWithParam<EngineCase> {
  protected:
   int64_t Below(int64_t n) { return static_cast<int64_t>(engine_() % n); }
   bool Toss() { return Below(2) == 1; }
@@ -46,7 +66,8 @@ class PpoEngineTest : public testing::Test {
   }
 
   std::unique_ptr<Ppo> Make(const proto::Ppo& config, bool fused) {
-    auto ppo = Ppo::Create({.config = config, .seed = 3, .fused = fused}, layout());
+    const MakePpoEngine make = fused ? GetParam().make : nullptr;
+    auto ppo = Ppo::Create({.config = config, .seed = 3, .make_engine = make}, layout());
     EXPECT_TRUE(ppo.ok()) << ppo.status();
     EXPECT_EQ((*ppo)->fused().ok(), fused);
     return *std::move(ppo);
@@ -98,55 +119,99 @@ class PpoEngineTest : public testing::Test {
 };
 
 // Adam's first moments are a tenth of the gradients then.
-TEST_F(PpoEngineTest, EveryGradientIsThatOfAutograd) {
+TEST_P(PpoEngineTest, EveryGradientIsThatOfAutograd) {
   torch::manual_seed(1);
-  for (int trial = 0; trial < 40; ++trial) {
+  for (int trial = 0; trial < GetParam().trials; ++trial) {
     observation_size_ = 1 + Below(40), action_size_ = 1 + Below(20);
     proto::Ppo config = AnyConfig();
     config.set_epochs(1);
     config.set_minibatch_size(0);
     const auto fused = Make(config, true), reference = Make(config, false);
     const Ppo::Steps steps = AnySteps(1 + Below(300));
-    fused->Improve(steps);
-    reference->Improve(steps);
+    ASSERT_TRUE(fused->Improve(steps).ok());
+    ASSERT_TRUE(reference->Improve(steps).ok());
     ExpectEqual(*fused, *reference, 2e-4, "trial " + std::to_string(trial));
   }
 }
 
-TEST_F(PpoEngineTest, TenUpdatesAreThoseOfAutograd) {
+TEST_P(PpoEngineTest, TenUpdatesAreThoseOfAutograd) {
   torch::manual_seed(2);
-  for (int trial = 0; trial < 20; ++trial) {
+  for (int trial = 0; trial < GetParam().trials / 2; ++trial) {
     observation_size_ = 1 + Below(40), action_size_ = 1 + Below(20);
     proto::Ppo config = AnyConfig();
     config.set_epochs(2);
     config.set_minibatch_size(64);
     const auto fused = Make(config, true), reference = Make(config, false);
     const Ppo::Steps steps = AnySteps(5 * 64);
-    fused->Improve(steps);
-    reference->Improve(steps);
+    ASSERT_TRUE(fused->Improve(steps).ok());
+    ASSERT_TRUE(reference->Improve(steps).ok());
     EXPECT_EQ(fused->updates(), 10);
     ExpectEqual(*fused, *reference, 2e-3, "trial " + std::to_string(trial));
   }
 }
 
-TEST_F(PpoEngineTest, StopsWhereAutogradWouldBeforeAPolicyThatIsTooFar) {
+TEST_P(PpoEngineTest, StopsWhereAutogradWouldBeforeAPolicyThatIsTooFar) {
   torch::manual_seed(3);
   observation_size_ = 5, action_size_ = 2;
   proto::Ppo config;
   config.set_max_kl(1e-9);
   const auto fused = Make(config, true), reference = Make(config, false);
   const Ppo::Steps steps = AnySteps(128);
-  fused->Improve(steps);
-  reference->Improve(steps);
+  ASSERT_TRUE(fused->Improve(steps).ok());
+  ASSERT_TRUE(reference->Improve(steps).ok());
   EXPECT_EQ(fused->updates(), 0);
   ExpectEqual(*fused, *reference, 1e-6, "too far");
 }
 
-TEST_F(PpoEngineTest, SaysWhatItLeavesToAutograd) {
+// The engine keeps room for the largest batch so far.
+TEST_P(PpoEngineTest, BatchesOfAllSizesOneAfterAnother) {
+  torch::manual_seed(4);
+  observation_size_ = 7, action_size_ = 3;
+  proto::Ppo config;
+  config.set_epochs(2);
+  config.set_minibatch_size(16);
+  const auto fused = Make(config, true), reference = Make(config, false);
+  for (const int64_t n : {16, 50, 3, 33, 1}) {
+    const Ppo::Steps steps = AnySteps(n);
+    ASSERT_TRUE(fused->Improve(steps).ok());
+    ASSERT_TRUE(reference->Improve(steps).ok());
+    ExpectEqual(*fused, *reference, 2e-3, std::to_string(n) + " rows");
+  }
+}
+
+TEST_P(PpoEngineTest, StopsInTheMiddleOfABatchAndGoesOnWithTheNext) {
+  torch::manual_seed(5);
+  observation_size_ = 5, action_size_ = 2;
+  proto::Ppo config;
+  config.set_epochs(3);
+  config.set_learning_rate(1e-2);
+  config.set_minibatch_size(32);
+  config.set_surrogate(proto::IMPORTANCE);
+  const auto steps_near = [&](Ppo& ppo) {
+    Ppo::Steps steps = AnySteps(128);
+    const torch::NoGradGuard no_grad;
+    steps.log_mu = ppo.actor().LogProb(ppo.actor().Head(steps.s), steps.a);
+    return steps;
+  };
+  config.set_max_kl(0.02);
+  const auto fused = Make(config, true), reference = Make(config, false);
+  for (int i = 0; i < 3; ++i) {
+    const int64_t before = reference->updates();
+    const Ppo::Steps steps = steps_near(*reference);
+    ASSERT_TRUE(fused->Improve(steps).ok());
+    ASSERT_TRUE(reference->Improve(steps).ok());
+    EXPECT_GT(reference->updates(), before);
+    EXPECT_LT(reference->updates(), before + 12);
+    ExpectEqual(*fused, *reference, 2e-3, "batch " + std::to_string(i));
+  }
+}
+
+TEST_P(PpoEngineTest, SaysWhatItLeavesToAutograd) {
   const auto refusal = [&](const std::function<void(proto::Ppo&)>& change) {
     proto::Ppo config;
     change(config);
-    const absl::Status fused = (*Ppo::Create({.config = config}, layout()))->fused();
+    const absl::Status fused =
+        (*Ppo::Create({.config = config, .make_engine = GetParam().make}, layout()))->fused();
     return fused.ok() ? "" : std::string(fused.message());
   };
   EXPECT_EQ(refusal([](proto::Ppo&) {}), "");
@@ -157,6 +222,9 @@ TEST_F(PpoEngineTest, SaysWhatItLeavesToAutograd) {
   EXPECT_THAT(refusal([](proto::Ppo& c) { c.set_surrogate(proto::KL_PENALTY); }),
               testing::HasSubstr("KL"));
 }
+
+INSTANTIATE_TEST_SUITE_P(Engines, PpoEngineTest, testing::ValuesIn(Engines()),
+                         [](const auto& info) { return info.param.name; });
 
 }  // namespace
 }  // namespace troupe
