@@ -12,6 +12,7 @@
 #include "absl/strings/strip.h"
 #include "common/config_checks.h"
 #include "common/config_overrides.h"
+#include "common/frame_stack.h"
 #include "common/nearest.h"
 #include "common/recurrence.h"
 #include "google/protobuf/descriptor.h"
@@ -103,6 +104,10 @@ void FillTable(const proto::Sac& sac, int32_t ranks, proto::Table& table) {
   if (!table.window().has_length()) {
     table.mutable_window()->set_length(static_cast<int32_t>(SacWindowLength(sac)));
   }
+  // Those in which a transition begins are told from others by the learner.
+  if (LeadRows(sac) > 0 && !table.window().has_start_at_final_rows()) {
+    table.mutable_window()->set_start_at_final_rows(true);
+  }
   if (!limiter.has_min_size()) limiter.set_min_size(sac.random_steps());
   if (!limiter.has_samples_per_insert()) {
     limiter.set_samples_per_insert(ranks * sac.batch_size() * sac.updates_per_env_step());
@@ -112,7 +117,8 @@ void FillTable(const proto::Sac& sac, int32_t ranks, proto::Table& table) {
 // A queue: windows one after another, each sampled once, the oldest first.
 void FillTable(const proto::Ppo& ppo, proto::Table& table) {
   proto::WindowRule& window = *table.mutable_window();
-  if (!window.has_length()) window.set_length(ppo.unroll_length() + 1);
+  const auto lead_rows = static_cast<int32_t>(LeadRows(ppo));
+  if (!window.has_length()) window.set_length(lead_rows + ppo.unroll_length() + 1);
   if (!window.has_stride()) window.set_stride(ppo.unroll_length() + 1);
   if (!window.has_start_at_final_rows()) window.set_start_at_final_rows(true);
   if (!table.has_selector()) table.set_selector(proto::FIFO);

@@ -8,6 +8,7 @@
 #include "absl/strings/strip.h"
 #include "common/config.h"
 #include "common/config_checks.h"
+#include "common/frame_stack.h"
 #include "common/layout.h"
 #include "common/nearest.h"
 #include "common/recurrence.h"
@@ -193,14 +194,18 @@ void CheckLearnerTable(const proto::Config& config, Faults& faults) {
   };
   if (learner.has_sac()) {
     const bool remembers = HasMemory(learner.sac().recurrence());
-    check("length", table->window().length(),
-          remembers ? "learner.sac.recurrence.burn_in + sequence_length + learner.sac.n_step"
-                    : "learner.sac.n_step + 1",
-          SacWindowLength(learner.sac()));
+    const char* const formula =
+        LeadRows(learner.sac()) > 0 ? "learner.sac.encoder.frame_stack + learner.sac.n_step"
+        : remembers ? "learner.sac.recurrence.burn_in + sequence_length + learner.sac.n_step"
+                    : "learner.sac.n_step + 1";
+    check("length", table->window().length(), formula, SacWindowLength(learner.sac()));
     return;
   }
-  const int64_t rows = learner.ppo().unroll_length() + 1;
-  check("length", table->window().length(), "learner.ppo.unroll_length + 1", rows);
+  const int64_t rows = learner.ppo().unroll_length() + 1, lead_rows = LeadRows(learner.ppo());
+  check("length", table->window().length(),
+        lead_rows > 0 ? "learner.ppo.encoder.frame_stack + unroll_length + 1"
+                      : "learner.ppo.unroll_length + 1",
+        lead_rows + rows);
   check("stride", table->window().stride(), "learner.ppo.unroll_length + 1", rows);
   CheckQueue(*table, faults);
 }
@@ -214,6 +219,27 @@ void CheckSac(const proto::Sac& sac, Faults& faults) {
     faults.push_back(absl::StrCat("learner.sac.log_std_min = ", sac.log_std_min(),
                                   ": must be below log_std_max = ", sac.log_std_max()));
   }
+}
+
+// What images do not go together with.
+void CheckEncoder(const proto::Learner& learner, Faults& faults) {
+  const bool of_ppo = learner.has_ppo();
+  if (!(of_ppo ? learner.ppo().has_encoder() : learner.sac().has_encoder())) return;
+  const auto add = [&](absl::string_view why) {
+    faults.push_back(absl::StrCat("learner.", of_ppo ? "ppo" : "sac", ".encoder: ", why));
+  };
+  if (HasMemory(PolicyRecurrence(learner))) add("must not be set together with recurrence");
+  if (of_ppo && learner.ppo().unroll_length() + 1 < LeadRows(learner.ppo())) {
+    add(absl::StrCat("frame_stack must be at most unroll_length + 1 = ",
+                     learner.ppo().unroll_length() + 1));
+  }
+  if (!of_ppo && learner.sac().critic_kind() == proto::V_FROM_REPLAY) {
+    add("must not be set together with critic_kind = V_FROM_REPLAY");
+  }
+  if (learner.sampling() == proto::REPLICA) {
+    add("learner.sampling must be REMOTE, for a replica does not hold images");
+  }
+  if (learner.engine() == proto::FUSED) add("learner.engine FUSED does not compute images");
 }
 
 void CheckSacLadder(const proto::Sac& sac, Faults& faults) {
@@ -386,6 +412,7 @@ std::vector<std::string> CrossFieldFaults(const proto::Config& config) {
   CheckRanks(config.learner(), faults);
   CheckActor(config, faults);
   CheckDevice(config.learner().device(), faults);
+  CheckEncoder(config.learner(), faults);
   if (config.learner().has_sac()) {
     CheckSac(config.learner().sac(), faults);
     CheckSacLadder(config.learner().sac(), faults);

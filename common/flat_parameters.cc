@@ -66,6 +66,16 @@ void FlatParameters::Initialize(uint64_t seed) {
   }
 }
 
+void FlatParameters::CopyFrom(const FlatParameters& from, const std::vector<ParameterSpec>& named) {
+  const torch::NoGradGuard no_grad;
+  const auto of = [](const FlatParameters& all, const std::string& name) -> const torch::Tensor& {
+    const auto spec = std::find_if(all.specs_.begin(), all.specs_.end(),
+                                   [&](const ParameterSpec& s) { return s.name == name; });
+    return all.frozen_.at(spec - all.specs_.begin());
+  };
+  for (const ParameterSpec& spec : named) of(*this, spec.name).copy_(of(from, spec.name));
+}
+
 void FlatParameters::Save(const std::string& prefix, TensorFile& file) const {
   for (size_t i = 0; i < specs_.size(); ++i) file.Add(prefix + specs_[i].name, frozen_[i]);
 }

@@ -46,6 +46,10 @@ class FlatParameters final {
   const std::vector<torch::Tensor>& trainable() const { return trainable_; }
   const std::vector<torch::Tensor>& frozen() const { return frozen_; }
 
+  const std::vector<ParameterSpec>& specs() const { return specs_; }
+  // Takes the values of those parameters of `from` that are named.  REQUIRES: both have them.
+  void CopyFrom(const FlatParameters& from, const std::vector<ParameterSpec>& named);
+
   // The parameters as tensors named prefix + name.
   void Save(const std::string& prefix, TensorFile& file) const;
   // INVALID_ARGUMENT names the tensor that is missing or another; nothing is changed then.

@@ -22,9 +22,9 @@ inline int64_t LeadRows(const proto::Sac& sac) { return sac.encoder().frame_stac
 // be flagged kCut and hold the first frame of this one.  So the first unroll of a stream begins
 // with row LeadRows, and the rows before it are steps like any others that nobody learns from:
 // unroll k is the rows [lead + k (T + 1), lead + (k + 1) (T + 1)).
+inline int64_t UnrollLeadRows(int64_t frame_stack) { return frame_stack > 1 ? frame_stack : 0; }
 inline int64_t LeadRows(const proto::Ppo& ppo) {
-  const int64_t frames = ppo.encoder().frame_stack();
-  return frames > 1 ? frames : 0;
+  return UnrollLeadRows(ppo.encoder().frame_stack());
 }
 
 }  // namespace troupe

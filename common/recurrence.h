@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "common/frame_stack.h"
 #include "proto/config.pb.h"
 
 namespace troupe {
@@ -36,11 +37,11 @@ inline const proto::Recurrence& PolicyRecurrence(const proto::Learner& learner) 
   return learner.has_ppo() ? learner.ppo().recurrence() : learner.sac().recurrence();
 }
 
-// Rows of a window that SAC learns from.
+// Rows of a window of SAC's table.
 inline int64_t SacWindowLength(const proto::Sac& sac) {
   const proto::Recurrence& memory = sac.recurrence();
   const int64_t rows = HasMemory(memory) ? memory.burn_in() + memory.sequence_length() : 1;
-  return rows + sac.n_step();
+  return LeadRows(sac) + rows + sac.n_step();
 }
 
 }  // namespace troupe

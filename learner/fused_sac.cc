@@ -138,9 +138,14 @@ absl::StatusOr<std::unique_ptr<FusedSac>> FusedSac::Create(const Options& option
   if (const std::string what = Uncovered(options.config); !what.empty()) {
     return absl::UnimplementedError(absl::StrCat("fused engines do not compute ", what));
   }
-  absl::StatusOr<TransitionReader> reader = TransitionReader::Create(
-      layout, {.n_step = options.config.n_step(), .gamma = options.config.gamma()});
+  absl::StatusOr<TransitionReader> reader =
+      TransitionReader::Create(layout, {.n_step = options.config.n_step(),
+                                        .gamma = options.config.gamma(),
+                                        .has_encoder = options.config.has_encoder()});
   if (!reader.ok()) return reader.status();
+  if (reader->image().num_elements > 0) {
+    return absl::UnimplementedError("fused engines do not compute images");
+  }
   auto engine = make_engine(ModelOf(options.config, options.ranks, *reader));
   if (!engine.ok()) return engine.status();
   auto sac = absl::WrapUnique(

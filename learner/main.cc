@@ -17,6 +17,7 @@
 #include "common/checkpoint.h"
 #include "common/config.h"
 #include "common/find_shards.h"
+#include "common/frame_stack.h"
 #include "common/program.h"
 #include "common/replay_client.h"
 #include "common/snapshot_client.h"
@@ -96,6 +97,7 @@ std::unique_ptr<BatchSource> MakeBatches(const proto::Config& config, const Tabl
   return std::make_unique<OnPolicyBatches>(
       replay, OnPolicyBatches::Options{.batch_windows = ppo.batch_windows(),
                                        .window_length = table.window_length,
+                                       .lead_rows = LeadRows(ppo),
                                        .stride_bytes = table.layout.stride_bytes(),
                                        .max_policy_lag = ppo.max_policy_lag()});
 }

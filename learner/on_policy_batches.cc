@@ -29,7 +29,7 @@ int64_t OnPolicyBatches::StepsIfTooOld(const WindowBatch& window,
                                        const PolicyVersion& version) const {
   int64_t steps = 0;
   bool too_old = false;
-  for (int64_t t = 0; t < options_.window_length; ++t) {
+  for (int64_t t = options_.lead_rows; t < options_.window_length; ++t) {
     const RowHeader header = ReadRowHeader(window.row(0, t));
     if (IsFinal(header.flags)) continue;
     ++steps;

@@ -21,6 +21,7 @@ class OnPolicyBatches final : public BatchSource {
   struct Options {
     int64_t batch_windows = 1;
     int64_t window_length = 2;  // rows
+    int64_t lead_rows = 0;      // its first ones, which nobody learns from: of any age
     int64_t stride_bytes = 0;
     int64_t max_policy_lag = 0;  // versions
     // Without rows for so long, a batch stalls.  Above twice the replay client's request_timeout,

@@ -7,7 +7,10 @@
 
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
+#include "common/frame_stack.h"
+#include "common/image_encoder.h"
 #include "common/policy_codec.h"
+#include "learner/frame_stacks.h"
 #include "learner/ppo_gradient.h"
 #include "learner/ppo_objectives.h"
 #include "learner/ppo_steps.h"
@@ -21,6 +24,8 @@ using torch::Tensor;
 constexpr double kMinAdaptedRate = 1e-5;
 constexpr double kMaxAdaptedRate = 1e-2;
 constexpr double kRateFactor = 1.5;
+// Stacks of images that go through the convolutions at once where no gradients are wanted.
+constexpr int64_t kStacksAtOnce = 256;
 
 PolicyMetadata PolicyOf(const proto::Ppo& config, const UnrollReader& reader) {
   const proto::Column& action = reader.action();
@@ -35,7 +40,10 @@ PolicyMetadata PolicyOf(const proto::Ppo& config, const UnrollReader& reader) {
     policy.action_high.assign(action.high().begin(), action.high().end());
     policy.squash = config.squash_actions();
   }
-  policy.network = PpoNetwork(config.actor());
+  const bool has_images = reader.image().num_elements > 0;
+  policy.network = PpoNetwork(config.actor(), has_images);
+  policy.image_shape = reader.image().shape;
+  if (has_images) policy.encoder = WithEncoderDefaults(config.encoder(), /*for_sac=*/false);
   policy.recurrence = NetworkOf(config.recurrence());
   policy.observation_clip = config.normalize_observations() ? config.observation_clip() : 0;
   return policy;
@@ -71,9 +79,12 @@ struct Ppo::Distance {
 
 absl::StatusOr<std::unique_ptr<Ppo>> Ppo::Create(const Options& options, const Layout& layout) {
   absl::StatusOr<UnrollReader> reader =
-      UnrollReader::Create(layout, StateSize(options.config.recurrence()));
+      UnrollReader::Create(layout, {.state_size = StateSize(options.config.recurrence()),
+                                    .has_encoder = options.config.has_encoder(),
+                                    .frame_stack = options.config.encoder().frame_stack()});
   if (!reader.ok()) return reader.status();
   PolicyMetadata policy = PolicyOf(options.config, *reader);
+  if (absl::Status fits = CheckEncoder(EncoderOf(policy)); !fits.ok()) return fits;
   try {
     absl::StatusOr<std::unique_ptr<FusedPpo>> fused =
         options.make_engine != nullptr
@@ -101,7 +112,8 @@ Ppo::Ppo(const Options& options, UnrollReader reader, PolicyMetadata policy, int
       fused_status_(fused.status()),
       fused_(fused.ok() ? *std::move(fused) : nullptr),
       actor_(policy_, torch::TensorOptions(torch::kFloat32).device(device_)),
-      critic_(PpoNetwork(config_.critic()), PolicyShape(policy_).inputs,
+      critic_(PpoNetwork(config_.critic(), !policy_.image_shape.empty()),
+              PolicyShape(policy_).inputs, /*trains_inputs=*/!policy_.image_shape.empty(),
               torch::TensorOptions(torch::kFloat32).device(device_)),
       actor_adam_(actor_.parameters().values(), config_.learning_rate(), config_.adam_epsilon()),
       critic_adam_(critic_.parameters().values(), config_.learning_rate(), config_.adam_epsilon()),
@@ -143,16 +155,27 @@ Targets Ppo::MakeTargets(const Unrolls& b, const Tensor& r, const Tensor& s,
   }
 }
 
+Tensor Ppo::SeeAll(const Unrolls& b, const Tensor& s) const {
+  if (HasMemory(policy_.recurrence)) {
+    return actor_.See({.x = s, .stored = b.memory.to(device_), .fresh = b.fresh.to(device_)});
+  }
+  if (!b.stacks.defined()) return s;
+  const Tensor frames = b.frames.to(device_);
+  const std::vector<Tensor> stacks = b.stacks.flatten(0, 1).to(device_).split(kStacksAtOnce);
+  const std::vector<Tensor> vectors = s.flatten(0, 1).split(kStacksAtOnce);
+  std::vector<Tensor> seen;
+  for (size_t i = 0; i < stacks.size(); ++i) {
+    seen.push_back(actor_.See(vectors[i], GatherStacks(frames, stacks[i])));
+  }
+  return torch::cat(seen).unflatten(0, {s.size(0), s.size(1)});
+}
+
 Ppo::Steps Ppo::Prepare(const Unrolls& b) {
   const torch::NoGradGuard no_grad;
   const Tensor r = ScaledRewards(b);
   const Tensor s =
       (config_.normalize_observations() ? ObservationNormalizer().Apply(b.s) : b.s).to(device_);
-  const bool has_memory = HasMemory(policy_.recurrence);
-  const Tensor seen =
-      has_memory
-          ? actor_.See({.x = s, .stored = b.memory.to(device_), .fresh = b.fresh.to(device_)})
-          : s;
+  const Tensor seen = SeeAll(b, s);
   const Tensor v = critic_.Value(seen.flatten(0, 1)).to(torch::kCPU).view({b.num_unrolls(), -1});
   const Targets targets = MakeTargets(b, r, seen, v);
   Steps rows{.s = s,
@@ -161,8 +184,8 @@ Ppo::Steps Ppo::Prepare(const Unrolls& b) {
              .advantage = targets.advantage,
              .target = targets.value,
              .v_old = v};
-  if (has_memory) {
-    if (exact_kl_) rows.old_head = actor_.Head(seen.flatten(0, 1)).unflatten(0, {s.size(0), -1});
+  if (exact_kl_) rows.old_head = actor_.Head(seen.flatten(0, 1)).unflatten(0, {s.size(0), -1});
+  if (HasMemory(policy_.recurrence)) {
     rows.memory = b.memory;
     rows.fresh = b.fresh;
     rows.is_step = b.is_step;
@@ -170,18 +193,23 @@ Ppo::Steps Ppo::Prepare(const Unrolls& b) {
         InSequences(rows, config_.unroll_length(), config_.recurrence().sequence_length()),
         [&](const Tensor& all) { return all.to(device_); });
   }
+  rows.stacks = b.stacks;
+  if (b.frames.defined()) rows.frames = b.frames.to(device_);
   const Tensor which = b.is_step.flatten().nonzero().squeeze(1);
-  Steps steps = ForAll(rows, [&](const Tensor& all) {  // [B, T or more, ...]
+  return ForAll(rows, [&](const Tensor& all) {  // [B, T or more, ...]
     return all.narrow(1, 0, b.length())
         .flatten(0, 1)
         .index_select(0, which.to(all.device()))
         .to(device_);
   });
-  if (exact_kl_) steps.old_head = actor_.Head(steps.s);
-  return steps;
 }
 
 Ppo::Steps Ppo::Seen(const Steps& b) const {
+  if (b.stacks.defined()) {
+    Steps seen = b;
+    seen.s = actor_.See(b.s, GatherStacks(b.frames, b.stacks));
+    return seen;
+  }
   if (!b.in_sequences()) return b;
   return StepsOf(b, actor_.See({.x = b.s, .stored = b.memory, .fresh = b.fresh}));
 }
@@ -354,11 +382,12 @@ void Ppo::SetLearningRate(double learning_rate) {
 }
 
 absl::Status Ppo::Update(const WindowBatch& batch, int64_t env_steps) {
-  if (batch.num_windows < 1 || batch.window_length != config_.unroll_length() + 1 ||
+  const int64_t length = LeadRows(config_) + config_.unroll_length() + 1;
+  if (batch.num_windows < 1 || batch.window_length != length ||
       batch.stride_bytes != stride_bytes_) {
     return absl::InvalidArgumentError(absl::StrCat(
         batch.num_windows, " windows of ", batch.window_length, " rows of ", batch.stride_bytes,
-        " bytes; PPO wants windows of ", config_.unroll_length() + 1, " rows of ", stride_bytes_));
+        " bytes; PPO wants windows of ", length, " rows of ", stride_bytes_));
   }
   try {
     if (config_.learning_rate_schedule() == proto::LINEAR) {
@@ -376,66 +405,6 @@ absl::Status Ppo::Update(const WindowBatch& batch, int64_t env_steps) {
     return absl::InternalError(absl::StrCat("update ", updates_ + 1, ": ", e.what()));
   }
   return absl::OkStatus();
-}
-
-absl::StatusOr<std::string> Ppo::EncodePolicy(const PolicyStamp& stamp) const {
-  PolicyMetadata metadata = policy_;
-  metadata.run = stamp.run;
-  metadata.version = stamp.version;
-  metadata.env_steps = stamp.env_steps;
-  metadata.updates = updates_;
-  metadata.warmup = stamp.warmup;
-  metadata.final_one = stamp.final_one;
-  PolicyStatistics statistics;
-  if (config_.normalize_observations()) {
-    statistics.observation_mean = observations_.Mean();
-    statistics.observation_std = observations_.Std();
-  }
-  if (config_.scale_rewards()) statistics.reward_std = returns_.Std();
-  return troupe::EncodePolicy(metadata, actor_.parameters(), statistics);
-}
-
-absl::StatusOr<std::map<std::string, std::string>> Ppo::Save() const {
-  TensorFile model, optimizer;
-  actor_.parameters().Save("actor.", model);
-  critic_.parameters().Save("critic.", model);
-  observations_.Save("observations.", model);
-  returns_.Save("returns.", model);
-  actor_adam_.Save("actor.", optimizer);
-  critic_adam_.Save("critic.", optimizer);
-  optimizer.Add("kl_coefficient", torch::full({}, kl_coefficient_, torch::kFloat64));
-  optimizer.Add("learning_rate", torch::full({}, learning_rate_, torch::kFloat64));
-  return EncodeState(model, std::move(optimizer), updates_, shuffle_);
-}
-
-absl::Status Ppo::Load(const std::map<std::string, std::string>& files) {
-  return Restore("PPO", [&] { return LoadFiles(files); });
-}
-
-absl::Status Ppo::LoadFiles(const std::map<std::string, std::string>& files) {
-  const absl::StatusOr<Safetensors> model = ParseFile(files, kModelFile);
-  if (!model.ok()) return model.status();
-  absl::Status status = actor_.parameters().Load("actor.", *model);
-  status.Update(critic_.parameters().Load("critic.", *model));
-  status.Update(observations_.Load("observations.", *model));
-  status.Update(returns_.Load("returns.", *model));
-  if (!status.ok()) return InFile(kModelFile, status);
-
-  const absl::StatusOr<Safetensors> optimizer = ParseFile(files, kOptimizerFile);
-  if (!optimizer.ok()) return optimizer.status();
-  status.Update(actor_adam_.Load("actor.", *optimizer));
-  status.Update(critic_adam_.Load("critic.", *optimizer));
-  const auto kl_coefficient = ReadTensor(*optimizer, "kl_coefficient", torch::kFloat64, {});
-  status.Update(kl_coefficient.status());
-  const auto learning_rate = ReadTensor(*optimizer, "learning_rate", torch::kFloat64, {});
-  status.Update(learning_rate.status());
-  if (!status.ok()) return InFile(kOptimizerFile, status);
-  const absl::StatusOr<int64_t> updates = ReadUpdates(*optimizer);
-  if (!updates.ok()) return updates.status();
-  kl_coefficient_ = kl_coefficient->item<double>();
-  SetLearningRate(learning_rate->item<double>());
-  updates_ = *updates;
-  return LoadGenerator(files, shuffle_);
 }
 
 }  // namespace troupe

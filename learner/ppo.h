@@ -49,7 +49,8 @@ class Ppo final : public Algorithm {
   using Steps = PpoSteps;
   // All steps of a batch or, with a memory, all of its sequences.
   Steps Prepare(const Unrolls& b);
-  // Those of a minibatch as the networks see them, one after another; gradients reach the memory.
+  // Those of a minibatch as the networks see them, one after another; gradients reach the memory
+  // and the encoder.
   Steps Seen(const Steps& minibatch) const;
   // The epochs.
   absl::Status Improve(const Steps& steps);
@@ -77,6 +78,8 @@ class Ppo final : public Algorithm {
 
   Normalizer ObservationNormalizer() const;
   torch::Tensor ScaledRewards(const Unrolls& b);
+  // What the networks see of all rows, whose normalized observations are `s`, [B, T + 1, inputs].
+  torch::Tensor SeeAll(const Unrolls& b, const torch::Tensor& s) const;
   Targets MakeTargets(const Unrolls& b, const torch::Tensor& r, const torch::Tensor& s,
                       const torch::Tensor& v) const;
   // One gradient step for each minibatch; `orders`: of the steps in each epoch.

@@ -43,6 +43,7 @@ absl::Status Covers(const proto::Ppo& config, const PolicyMetadata& policy) {
   if (policy.distribution != Distribution::kGaussian) return refuse("discrete actions");
   if (!HasClosedGradient(config)) return refuse("a KL penalty or an adaptive learning rate");
   if (HasMemory(policy.recurrence)) return refuse("recurrence");
+  if (!policy.image_shape.empty()) return refuse("images");
   for (const proto::Mlp& network : {policy.network, config.critic()}) {
     if (network.layer_norm()) return refuse("layer_norm");
     if (network.dropout() > 0) return refuse("dropout");
@@ -56,7 +57,7 @@ absl::StatusOr<std::unique_ptr<FusedPpo>> FusedPpo::Create(const proto::Ppo& con
                                                            const PolicyMetadata& policy,
                                                            const MakePpoEngine& make) {
   if (absl::Status status = Covers(config, policy); !status.ok()) return status;
-  const proto::Mlp critic = PpoNetwork(config.critic());
+  const proto::Mlp critic = PpoNetwork(config.critic(), /*has_images=*/false);
   absl::StatusOr<std::unique_ptr<PpoEngine>> engine =
       make({.config = config,
             .actor = FlatNetworkOf(policy.network, policy.observation_size, policy.action_size),

@@ -7,8 +7,8 @@ namespace troupe {
 
 using torch::Tensor;
 
-proto::Mlp PpoNetwork(proto::Mlp spec) {
-  if (spec.hidden_sizes_size() == 0) {
+proto::Mlp PpoNetwork(proto::Mlp spec, bool has_images) {
+  if (spec.hidden_sizes_size() == 0 && !has_images) {
     spec.add_hidden_sizes(64);
     spec.add_hidden_sizes(64);
   }
@@ -21,7 +21,15 @@ PpoActor::PpoActor(const PolicyMetadata& metadata, torch::TensorOptions options)
       num_choices_(metadata.num_choices),
       shape_(PolicyShape(metadata)),
       memory_(PolicyMemory(metadata)),
+      encoder_(EncoderOf(metadata)),
       parameters_(PolicyParameters(metadata), options) {}
+
+Tensor PpoActor::See(const Tensor& s, const Tensor& images) const {
+  const Tensor* const first = &parameters_.trainable()[RecurrentParameters(shape_, memory_).size()];
+  const Tensor convolved = Convolve(encoder_, first, images);
+  const size_t convolutions = ConvolutionParameters(encoder_).size();
+  return torch::cat({s, Features(encoder_, first + convolutions, convolved)}, 1);
+}
 
 Tensor PpoActor::Head(const Tensor& s) const {
   return MlpForward(shape_, parameters_.trainable(), s);
@@ -41,12 +49,14 @@ Tensor PpoActor::Kl(const Tensor& old_head, const Tensor& old_log_std, const Ten
                    : GaussianKl(old_head, old_log_std, head, log_std());
 }
 
-PpoCritic::PpoCritic(const proto::Mlp& network, int64_t inputs, torch::TensorOptions options)
+PpoCritic::PpoCritic(const proto::Mlp& network, int64_t inputs, bool trains_inputs,
+                     torch::TensorOptions options)
     : shape_{.inputs = inputs, .outputs = 1, .ensemble = 0, .spec = network, .head_gain = 1},
+      trains_inputs_(trains_inputs),
       parameters_(MlpParameters(shape_), options) {}
 
 Tensor PpoCritic::Value(const Tensor& s) const {
-  return MlpForward(shape_, parameters_.trainable(), s.detach()).squeeze(1);
+  return MlpForward(shape_, parameters_.trainable(), trains_inputs_ ? s : s.detach()).squeeze(1);
 }
 
 }  // namespace troupe

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/flat_parameters.h"
+#include "common/image_encoder.h"
 #include "common/mlp.h"
 #include "common/policy.h"
 #include "common/recurrent.h"
@@ -14,8 +15,9 @@
 
 namespace troupe {
 
-// `spec` with PPO's defaults written out: two hidden layers of 64 units, tanh.
-proto::Mlp PpoNetwork(proto::Mlp spec);
+// `spec` with PPO's defaults written out: two hidden layers of 64 units, tanh; behind an encoder of
+// images none, the head alone.
+proto::Mlp PpoNetwork(proto::Mlp spec, bool has_images);
 
 // The policy pi of PPO: a Gaussian with a state-independent standard deviation, or choices.
 // Not thread-safe.
@@ -34,6 +36,9 @@ class PpoActor final {
   torch::Tensor See(const RowSequences& rows) const {
     return SeeSequences(memory_, parameters_.trainable(), rows);
   }
+  // The same of normalized observations, [N, observation_size], and images, uint8 [N, frame_stack,
+  // height, width, channels]: [N, inputs].
+  torch::Tensor See(const torch::Tensor& s, const torch::Tensor& images) const;
   // What the network says of what it sees, [B, head]; gradients reach the parameters
   // unless gradient mode is off.
   torch::Tensor Head(const torch::Tensor& s) const;
@@ -50,22 +55,26 @@ class PpoActor final {
   const std::vector<int64_t> num_choices_;
   const MlpShape shape_;
   const RecurrentLayer memory_;
+  const ImageEncoderShape encoder_;
   FlatParameters parameters_;
 };
 
 // The value function V of what the policy sees.  Not thread-safe.
 class PpoCritic final {
  public:
-  PpoCritic(const proto::Mlp& network, int64_t inputs, torch::TensorOptions options);
+  // `trains_inputs`: gradients reach what makes `s`, an encoder that it shares with the policy.
+  PpoCritic(const proto::Mlp& network, int64_t inputs, bool trains_inputs,
+            torch::TensorOptions options);
 
   FlatParameters& parameters() { return parameters_; }
   const FlatParameters& parameters() const { return parameters_; }
 
-  // V(s), [B].  Gradients end at `s`.
+  // V(s), [B].
   torch::Tensor Value(const torch::Tensor& s) const;
 
  private:
   const MlpShape shape_;
+  const bool trains_inputs_;
   FlatParameters parameters_;
 };
 

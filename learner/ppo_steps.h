@@ -10,7 +10,7 @@ namespace troupe {
 // What PPO learns from, on the device: N steps one after another or, for a policy with a memory, N
 // sequences of L rows, so that each tensor has an axis more and some rows may be no steps.
 struct PpoSteps {
-  torch::Tensor s;          // [N, observation_size], normalized
+  torch::Tensor s;          // [N, observation_size], normalized; before images' features
   torch::Tensor a;          // [N, action_size]
   torch::Tensor log_mu;     // [N]
   torch::Tensor advantage;  // [N]
@@ -20,20 +20,23 @@ struct PpoSteps {
                             // where the exact KL is not wanted
   // Sequences only: RowSequences' `stored` and `fresh`; which rows are steps, [N, L] bool.
   torch::Tensor memory, fresh, is_step;
+  // Images only: which of `frames` each step sees, [N, frame_stack]; and those, of all steps, uint8
+  // [rows, height, width, channels].
+  torch::Tensor stacks, frames;
 
   bool in_sequences() const { return is_step.defined(); }
   int64_t size() const { return s.size(0); }
 };
 
-// `pick` of every tensor that there is.
+// `pick` of every tensor of steps that there is.
 template <typename Pick>
 PpoSteps ForAll(const PpoSteps& steps, Pick pick) {
   const auto of = [&](const torch::Tensor& tensor) {
     return tensor.defined() ? pick(tensor) : tensor;
   };
-  return {of(steps.s),      of(steps.a),      of(steps.log_mu),   of(steps.advantage),
-          of(steps.target), of(steps.v_old),  of(steps.old_head), of(steps.memory),
-          of(steps.fresh),  of(steps.is_step)};
+  return {of(steps.s),      of(steps.a),       of(steps.log_mu),   of(steps.advantage),
+          of(steps.target), of(steps.v_old),   of(steps.old_head), of(steps.memory),
+          of(steps.fresh),  of(steps.is_step), of(steps.stacks),   steps.frames};
 }
 
 // `unrolls`, [B, T or more, ...], cut into sequences of `length` rows, of which T is a multiple.

@@ -49,13 +49,18 @@ absl::StatusOr<std::unique_ptr<ReplicaBuilder>> ReplicaBuilder::Create(const Lay
 
 absl::Status ReplicaBuilder::FindColumns(const Layout& layout) {
   stride_bytes_ = layout.stride_bytes();
-  const std::pair<absl::string_view, ColumnLayout*> columns[] = {{kObservation, &observation_},
-                                                                 {kAction, &action_}};
-  for (const auto& [name, column] : columns) {
-    absl::StatusOr<ColumnLayout> found = FindColumn(layout, name, proto::FLOAT32);
-    if (!found.ok()) return found.status();
-    *column = *std::move(found);
+  const absl::StatusOr<ObservationColumns> observations = layout.Observations();
+  if (!observations.ok()) return observations.status();
+  if (observations->image.num_elements > 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("column '", observations->image.name,
+                     "' is an image, which a replica does not hold; learner.sampling must be "
+                     "REMOTE"));
   }
+  observation_ = VectorOf(*observations);
+  absl::StatusOr<ColumnLayout> action = FindColumn(layout, kAction, proto::FLOAT32);
+  if (!action.ok()) return action.status();
+  action_ = *std::move(action);
   absl::StatusOr<ColumnLayout> reward = FindScalar(layout, kReward, proto::FLOAT32);
   if (!reward.ok()) return reward.status();
   reward_ = *std::move(reward);

@@ -27,6 +27,23 @@ absl::StatusOr<ColumnLayout> FindScalar(const Layout& layout, absl::string_view 
   return column;
 }
 
+ColumnLayout VectorOf(const ObservationColumns& observations) {
+  ColumnLayout vector;
+  vector.name = std::string(kObservation);
+  vector.shape = {observations.num_elements};
+  vector.num_elements = observations.num_elements;
+  vector.offset_bytes = observations.offset_bytes;
+  vector.size_bytes = observations.num_elements * ElementBytes(proto::FLOAT32);
+  return vector;
+}
+
+absl::Status CheckHasImage(const ObservationColumns& observations, bool has_encoder) {
+  if (!has_encoder || observations.image.num_elements > 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "the configuration has an encoder of images, and rows have no column of observations that "
+      "is an image: UINT8 of height, width and channels");
+}
+
 absl::StatusOr<ColumnLayout> FindRecurrentState(const Layout& layout, int64_t size) {
   absl::StatusOr<ColumnLayout> column = FindColumn(layout, kRecurrentState, proto::FLOAT32);
   if (column.ok() && column->num_elements != size) {

@@ -18,6 +18,10 @@ absl::StatusOr<ColumnLayout> FindColumn(const Layout& layout, absl::string_view 
 // The same for a column of one element.
 absl::StatusOr<ColumnLayout> FindScalar(const Layout& layout, absl::string_view name,
                                         proto::DType dtype);
+// Those of observations that are FLOAT32, as one column, which has no elements if there are none.
+ColumnLayout VectorOf(const ObservationColumns& observations);
+// INVALID_ARGUMENT unless rows have an image where the configuration speaks of its encoder.
+absl::Status CheckHasImage(const ObservationColumns& observations, bool has_encoder);
 // The column of a policy's memory, of `size` numbers.
 absl::StatusOr<ColumnLayout> FindRecurrentState(const Layout& layout, int64_t size);
 // nullptr if there is none.

@@ -5,9 +5,11 @@
 
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
+#include "common/frame_stack.h"
 #include "common/policy_codec.h"
 #include "common/safetensors.h"
 #include "common/tensor_file.h"
+#include "learner/frame_stacks.h"
 #include "learner/objectives.h"
 #include "learner/sac_policy.h"
 #include "learner/state_files.h"
@@ -33,8 +35,12 @@ absl::StatusOr<std::unique_ptr<Sac>> Sac::Create(const Options& options, const L
       TransitionReader::Create(layout, {.n_step = options.config.n_step(),
                                         .gamma = options.config.gamma(),
                                         .recurrence = options.config.recurrence(),
+                                        .has_encoder = options.config.has_encoder(),
+                                        .frame_stack = options.config.encoder().frame_stack(),
                                         .tensors = options.tensors});
   if (!reader.ok()) return reader.status();
+  const absl::Status fits = CheckEncoder(SacEncoder(options.config, *reader));
+  if (!fits.ok()) return fits;
   try {
     return absl::WrapUnique(new Sac(options, *std::move(reader), layout.stride_bytes()));
   } catch (const std::exception& e) {
@@ -50,12 +56,13 @@ Sac::Sac(const Options& options, TransitionReader reader, int64_t stride_bytes)
       on_v_(options.config.critic_kind() == proto::V_FROM_REPLAY),
       reader_(std::move(reader)),
       stride_bytes_(stride_bytes),
-      actor_(config_, reader_.observation_size(), reader_.action_size(), options.tensors,
+      sizes_{.observation = reader_.observation_size(),
+             .action = on_v_ ? 0 : reader_.action_size(),
+             .encoder = SacEncoder(config_, reader_)},
+      actor_(config_, {sizes_.observation, reader_.action_size(), sizes_.encoder}, options.tensors,
              ShareOf(options.ranks)),
-      critics_(config_, reader_.observation_size(), on_v_ ? 0 : reader_.action_size(),
-               options.tensors),
-      target_critics_(config_, reader_.observation_size(), on_v_ ? 0 : reader_.action_size(),
-                      options.tensors),
+      critics_(config_, sizes_, options.tensors),
+      target_critics_(config_, sizes_, options.tensors),
       log_alpha_(torch::full({1}, std::log(config_.initial_alpha()), options.tensors)),
       actor_adam_(actor_.parameters().values(), config_.actor_learning_rate()),
       critic_adam_(critics_.parameters().values(), config_.critic_learning_rate()),
@@ -66,15 +73,40 @@ Sac::Sac(const Options& options, TransitionReader reader, int64_t stride_bytes)
   target_critics_.parameters().values().copy_(critics_.parameters().values());
 }
 
+Tensor Sac::ShiftedStacks(const Tensor& frames, const Tensor& stacks) {
+  const int64_t most = config_.encoder().random_shift(), batch = stacks.size(0);
+  if (most == 0) return GatherStacks(frames, stacks);
+  const GaussianActor::Share share = ShareOf(ranks_);
+  const Tensor shift =
+      torch::randint(-most, most + 1, {share.size * batch, 2}, generator_, stacks.options());
+  return GatherShifted(frames, stacks, shift.narrow(0, share.rank * batch, batch));
+}
+
+Sac::Convolved Sac::Convolve(const Transitions& b) {
+  if (!b.images) return {};
+  const Tensor now = ShiftedStacks(b.images->frames, b.images->now);
+  const Tensor next = ShiftedStacks(b.images->frames, b.images->next);
+  Convolved convolved;
+  convolved.by_critics.now = critics_.Convolve(now);
+  const torch::NoGradGuard no_grad;
+  convolved.by_critics.next = critics_.Convolve(next);
+  convolved.by_targets.next = target_critics_.Convolve(next);
+  return convolved;
+}
+
 absl::Status Sac::Step(const Transitions& b) {
   const bool has_entropy = config_.entropy() != proto::NO_ENTROPY;
   const Tensor alpha = has_entropy ? log_alpha_.exp() : torch::zeros_like(log_alpha_);
-  const SeenTransitions actor_sees = actor_.See(b);
-  absl::Status status = ImproveCritics(b, actor_sees.s_next, alpha);
+  const Convolved convolved = Convolve(b);
+  const SeenTransitions actor_sees = actor_.See(b, convolved.by_critics);
+  absl::Status status = ImproveCritics(b, convolved, actor_sees.s_next, alpha);
   if (!status.ok()) return status;
   ++updates_;
   if (updates_ % config_.actor_update_interval() == 0) {
-    const Sight sight{.actor = actor_sees, .critics = critics_.SeeFrozen(b)};
+    // As DrQ-v2 does (arXiv 2107.09645), by the convolutions as they were before this update.
+    ConvolvedTransitions before = convolved.by_critics;
+    if (before.now.defined()) before.now = before.now.detach();
+    const Sight sight{.actor = actor_sees, .critics = critics_.SeeFrozen(b, before)};
     const absl::StatusOr<Tensor> log_pi = ImproveActor(b, sight, alpha);
     if (!log_pi.ok()) return log_pi.status();
     ImproveTemperature(*log_pi);
@@ -84,18 +116,20 @@ absl::Status Sac::Step(const Transitions& b) {
   return absl::OkStatus();
 }
 
-absl::Status Sac::ImproveCritics(const Transitions& b, const Tensor& s_next_of_actor,
-                                 const Tensor& alpha) {
+absl::Status Sac::ImproveCritics(const Transitions& b, const Convolved& convolved,
+                                 const Tensor& s_next_of_actor, const Tensor& alpha) {
   Tensor y;
   {
     const torch::NoGradGuard no_grad;
     const ActionSample next = actor_.Sample(s_next_of_actor, generator_);
-    const Tensor q_next = MinOfSubset(target_critics_.FrozenValues(
-        target_critics_.SeeFrozen(b).s_next, CriticAction(next.action), generator_));
+    const Tensor q_next = MinOfSubset(
+        target_critics_.FrozenValues(target_critics_.SeeFrozen(b, convolved.by_targets).s_next,
+                                     CriticAction(next.action), generator_));
     y = SoftTarget(b, q_next, next.log_prob,
                    config_.backup_entropy() ? alpha : torch::zeros_like(alpha));
   }
-  const Tensor q = critics_.Values(critics_.See(b).s, CriticAction(b.a), generator_);
+  const ConvolvedTransitions now{convolved.by_critics.now, {}};
+  const Tensor q = critics_.Values(critics_.See(b, now).s, CriticAction(b.a), generator_);
   const Tensor j_q = CriticObjective(q, y, b.weight);
   j_q.backward();
   if (absl::Status status = AverageOverRanks({critics_.parameters().gradients()}); !status.ok()) {
@@ -104,7 +138,11 @@ absl::Status Sac::ImproveCritics(const Transitions& b, const Tensor& s_next_of_a
   critic_adam_.Step(critics_.parameters().values(), critics_.parameters().gradients());
   q_loss_ = j_q.detach();
   q_mean_ = q.detach();
-  if (prioritized_) td_error_ = (q_mean_ - y).abs().mean(0);
+  if (prioritized_) {
+    td_error_ = (q_mean_ - y).abs().mean(0);
+    // What is no transition is worth no draw.
+    if (b.weight) td_error_.masked_fill_(b.weight->eq(0), 0);
+  }
   return absl::OkStatus();
 }
 
@@ -212,7 +250,9 @@ absl::Status Sac::Update(const WindowBatch& batch, int64_t env_steps) {
   try {
     Transitions b = reader_.Read(batch.data(), batch.num_windows);
     if (prioritized_) {
-      b.weight = torch::tensor(prioritized_->Weights(batch, env_steps)).to(log_alpha_.options());
+      const Tensor weight =
+          torch::tensor(prioritized_->Weights(batch, env_steps)).to(log_alpha_.options());
+      b.weight = b.weight ? weight * *b.weight : weight;
     }
     return b.s.size(0) > 0 ? Step(b) : absl::OkStatus();
   } catch (const std::exception& e) {
@@ -239,8 +279,13 @@ std::map<std::string, double> Sac::Statistics() const {
 }
 
 absl::StatusOr<std::string> Sac::EncodePolicy(const PolicyStamp& stamp) const {
-  return troupe::EncodePolicy(SacPolicyMetadata(config_, reader_, stamp, updates_),
-                              actor_.parameters());
+  const PolicyMetadata metadata = SacPolicyMetadata(config_, reader_, stamp, updates_);
+  if (!sizes_.encoder.has_images()) return troupe::EncodePolicy(metadata, actor_.parameters());
+  // The convolutions are the critics', and the linear layer behind them is the actor's own.
+  FlatParameters policy(PolicyParameters(metadata), torch::kFloat32);
+  policy.CopyFrom(critics_.parameters(), ConvolutionParameters(sizes_.encoder));
+  policy.CopyFrom(actor_.parameters(), actor_.parameters().specs());
+  return troupe::EncodePolicy(metadata, policy);
 }
 
 absl::StatusOr<std::map<std::string, std::string>> Sac::Save() const {

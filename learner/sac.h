@@ -66,9 +66,17 @@ class Sac final : public Algorithm {
   struct Sight {
     SeenTransitions actor, critics;
   };
+  // A batch's images, shifted, through the convolutions of the critics, where gradients reach them
+  // through `now`, and of the target critics; all undefined if there are none.
+  struct Convolved {
+    ConvolvedTransitions by_critics, by_targets;
+  };
 
-  absl::Status ImproveCritics(const Transitions& b, const torch::Tensor& s_next_of_actor,
-                              const torch::Tensor& alpha);
+  Convolved Convolve(const Transitions& b);
+  // uint8 [B, frame_stack, height, width, channels]
+  torch::Tensor ShiftedStacks(const torch::Tensor& frames, const torch::Tensor& stacks);
+  absl::Status ImproveCritics(const Transitions& b, const Convolved& convolved,
+                              const torch::Tensor& s_next_of_actor, const torch::Tensor& alpha);
   // Returns log pi(a|s) of the actions that it drew, [B]; of all ranks their mean, [1].
   absl::StatusOr<torch::Tensor> ImproveActor(const Transitions& b, const Sight& sight,
                                              const torch::Tensor& alpha);
@@ -95,6 +103,7 @@ class Sac final : public Algorithm {
   const bool on_v_;              // the critics are V(s)
   const TransitionReader reader_;
   const int64_t stride_bytes_;
+  const SacSizes sizes_;
   GaussianActor actor_;
   CriticEnsemble critics_, target_critics_;
   torch::Tensor log_alpha_;

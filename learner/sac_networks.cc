@@ -1,5 +1,7 @@
 #include "learner/sac_networks.h"
 
+#include <utility>
+
 namespace troupe {
 namespace {
 
@@ -9,22 +11,48 @@ SeenTransitions Seen(const RecurrentLayer& memory, const std::vector<torch::Tens
   return {all.index_select(0, b.rows->now), all.index_select(0, b.rows->next)};
 }
 
+// A vector beside an image's features, if there is one.
+torch::Tensor Beside(const torch::Tensor& s, const ImageEncoderShape& encoder,
+                     const torch::Tensor* parameters, const torch::Tensor& convolved) {
+  if (!convolved.defined()) return s;
+  return torch::cat({s, Features(encoder, parameters, convolved)}, 1);
+}
+
+std::vector<ParameterSpec> Joined(std::vector<ParameterSpec> all,
+                                  const std::vector<ParameterSpec>& more) {
+  all.insert(all.end(), more.begin(), more.end());
+  return all;
+}
+
+int64_t Inputs(const proto::Sac& config, const SacSizes& sizes) {
+  return sizes.observation + OutputSize(config.recurrence()) + sizes.encoder.features();
+}
+
 }  // namespace
 
-GaussianActor::GaussianActor(const proto::Sac& config, int64_t observation_size,
-                             int64_t action_size, torch::TensorOptions options, Share share)
-    : action_size_(action_size),
+GaussianActor::GaussianActor(const proto::Sac& config, const SacSizes& sizes,
+                             torch::TensorOptions options, Share share)
+    : action_size_(sizes.action),
       share_(share),
       log_std_min_(config.log_std_min()),
       log_std_max_(config.log_std_max()),
-      shape_{.inputs = observation_size + OutputSize(config.recurrence()),
-             .outputs = 2 * action_size,
+      shape_{.inputs = Inputs(config, sizes),
+             .outputs = 2 * sizes.action,
              .ensemble = 0,
              .spec = WithHiddenSizes(config.actor())},
-      memory_(LayerBefore(shape_, config.recurrence(), observation_size)),
-      parameters_(RecurrentParameters(shape_, memory_), options) {}
+      memory_(LayerBefore(shape_, config.recurrence(), sizes.observation)),
+      encoder_(sizes.encoder),
+      parameters_(Joined(RecurrentParameters(shape_, memory_), FeatureParameters(encoder_)),
+                  options) {}
 
-SeenTransitions GaussianActor::See(const Transitions& b) const {
+SeenTransitions GaussianActor::See(const Transitions& b,
+                                   const ConvolvedTransitions& convolved) const {
+  if (encoder_.has_images()) {
+    const torch::Tensor* const own =
+        &parameters_.trainable()[RecurrentParameters(shape_, memory_).size()];
+    return {Beside(b.s, encoder_, own, convolved.now.detach()),
+            Beside(b.s_next, encoder_, own, convolved.next.detach())};
+  }
   if (!b.rows) return {b.s, b.s_next};
   return Seen(memory_, parameters_.trainable(), b, b.rows->in_order);
 }
@@ -44,17 +72,33 @@ torch::Tensor GaussianActor::LogProb(const torch::Tensor& s, const torch::Tensor
   return SquashedGaussianLogProb(head, unsquashed, log_std_min_, log_std_max_);
 }
 
-CriticEnsemble::CriticEnsemble(const proto::Sac& config, int64_t observation_size,
-                               int64_t action_size, torch::TensorOptions options)
-    : shape_{.inputs = observation_size + OutputSize(config.recurrence()) + action_size,
+CriticEnsemble::CriticEnsemble(const proto::Sac& config, const SacSizes& sizes,
+                               torch::TensorOptions options)
+    : shape_{.inputs = Inputs(config, sizes) + sizes.action,
              .outputs = 1,
              .ensemble = config.num_critics(),
              .spec = WithHiddenSizes(config.critic())},
-      memory_(LayerBefore(shape_, config.recurrence(), observation_size)),
-      parameters_(RecurrentParameters(shape_, memory_), options) {}
+      memory_(LayerBefore(shape_, config.recurrence(), sizes.observation)),
+      encoder_(sizes.encoder),
+      parameters_(Joined(RecurrentParameters(shape_, memory_),
+                         Joined(ConvolutionParameters(encoder_), FeatureParameters(encoder_))),
+                  options) {}
+
+torch::Tensor CriticEnsemble::Convolve(const torch::Tensor& images) const {
+  if (!images.defined()) return {};
+  const size_t first = RecurrentParameters(shape_, memory_).size();
+  return troupe::Convolve(encoder_, &parameters_.trainable()[first], images);
+}
 
 SeenTransitions CriticEnsemble::See(const std::vector<torch::Tensor>& parameters,
-                                    const Transitions& b) const {
+                                    const Transitions& b,
+                                    const ConvolvedTransitions& convolved) const {
+  if (encoder_.has_images()) {
+    const torch::Tensor* const own = &parameters[RecurrentParameters(shape_, memory_).size() +
+                                                 ConvolutionParameters(encoder_).size()];
+    return {Beside(b.s, encoder_, own, convolved.now),
+            Beside(b.s_next, encoder_, own, convolved.next)};
+  }
   if (!b.rows) return {b.s, b.s_next};
   RowSequences rows = b.rows->in_order;
   rows.stored = torch::Tensor();

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/flat_parameters.h"
+#include "common/image_encoder.h"
 #include "common/mlp.h"
 #include "common/recurrent.h"
 #include "common/squashed_gaussian.h"
@@ -16,7 +17,21 @@
 
 namespace troupe {
 
-// Transitions as a network sees them: s and s_next, beside what it remembers of the rows before.
+// What SAC's networks see and do.
+struct SacSizes {
+  int64_t observation = 0;
+  int64_t action = 0;
+  ImageEncoderShape encoder{};
+};
+
+// What convolutions made of transitions' images, [B, n] each; undefined: not wanted, or there are
+// none.
+struct ConvolvedTransitions {
+  torch::Tensor now, next;
+};
+
+// Transitions as a network sees them: s and s_next, beside what it remembers of the rows before or
+// the features of images.
 struct SeenTransitions {
   torch::Tensor s, s_next;
 };
@@ -28,15 +43,16 @@ class GaussianActor final {
   struct Share {
     int64_t rank = 0, size = 1;
   };
-  GaussianActor(const proto::Sac& config, int64_t observation_size, int64_t action_size,
-                torch::TensorOptions options, Share share);
+  GaussianActor(const proto::Sac& config, const SacSizes& sizes, torch::TensorOptions options,
+                Share share);
 
   FlatParameters& parameters() { return parameters_; }
   const FlatParameters& parameters() const { return parameters_; }
 
-  // Where gradients reach the parameters of a memory through s and s_next, unless gradient mode is
-  // off.
-  SeenTransitions See(const Transitions& b) const;
+  // Where gradients reach the parameters of a memory, or of the linear layer behind convolutions,
+  // through s and s_next, unless gradient mode is off.  They do not reach the convolutions, which
+  // are the critics'.
+  SeenTransitions See(const Transitions& b, const ConvolvedTransitions& convolved) const;
 
   // a ~ pi(.|s) with its log-probability; s: [B, observation_size].  Gradients reach the parameters
   // unless gradient mode is off.  Of a batch that ranks share, the noise is drawn for all of it.
@@ -51,23 +67,32 @@ class GaussianActor final {
   const double log_std_min_, log_std_max_;
   const MlpShape shape_;
   const RecurrentLayer memory_;
+  const ImageEncoderShape encoder_;
   FlatParameters parameters_;
 };
 
 // An ensemble of E action-value functions Q_1 ... Q_E, computed as one; with actions of no
 // elements, of value functions V.  They share a memory, if there is one, which begins each window
-// empty.  Not thread-safe.
+// empty, and an encoder of images.  Not thread-safe.
 class CriticEnsemble final {
  public:
-  CriticEnsemble(const proto::Sac& config, int64_t observation_size, int64_t action_size,
-                 torch::TensorOptions options);
+  CriticEnsemble(const proto::Sac& config, const SacSizes& sizes, torch::TensorOptions options);
 
   FlatParameters& parameters() { return parameters_; }
   const FlatParameters& parameters() const { return parameters_; }
 
-  // With gradients of the memory's parameters, and without.
-  SeenTransitions See(const Transitions& b) const { return See(parameters_.trainable(), b); }
-  SeenTransitions SeeFrozen(const Transitions& b) const { return See(parameters_.frozen(), b); }
+  // What the convolutions make of stacks of images, [B, n]; undefined if `images` is.  Gradients
+  // reach their parameters unless gradient mode is off.
+  torch::Tensor Convolve(const torch::Tensor& images) const;
+
+  // With gradients of the memory's or the linear layer's parameters and of `convolved`, and without
+  // the first.
+  SeenTransitions See(const Transitions& b, const ConvolvedTransitions& convolved) const {
+    return See(parameters_.trainable(), b, convolved);
+  }
+  SeenTransitions SeeFrozen(const Transitions& b, const ConvolvedTransitions& convolved) const {
+    return See(parameters_.frozen(), b, convolved);
+  }
 
   // All values, [E, B].  The generator is for dropout.
   torch::Tensor Values(const torch::Tensor& s, const torch::Tensor& a,
@@ -81,12 +106,14 @@ class CriticEnsemble final {
   }
 
  private:
-  SeenTransitions See(const std::vector<torch::Tensor>& parameters, const Transitions& b) const;
+  SeenTransitions See(const std::vector<torch::Tensor>& parameters, const Transitions& b,
+                      const ConvolvedTransitions& convolved) const;
   torch::Tensor Forward(const std::vector<torch::Tensor>& parameters, const torch::Tensor& s,
                         const torch::Tensor& a, at::Generator& generator) const;
 
   const MlpShape shape_;
   const RecurrentLayer memory_;
+  const ImageEncoderShape encoder_;
   FlatParameters parameters_;
 };
 

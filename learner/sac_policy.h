@@ -10,6 +10,9 @@
 
 namespace troupe {
 
+// The encoder that `config` wants of the images in rows, if there are any.
+ImageEncoderShape SacEncoder(const proto::Sac& config, const TransitionReader& reader);
+
 // What a snapshot of SAC's policy after `updates` gradient steps says, whichever engine made them.
 PolicyMetadata SacPolicyMetadata(const proto::Sac& config, const TransitionReader& reader,
                                  const PolicyStamp& stamp, int64_t updates);

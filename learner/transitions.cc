@@ -5,7 +5,9 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "learner/columns.h"
+#include "learner/frame_stacks.h"
 
 namespace troupe {
 
@@ -16,7 +18,7 @@ absl::StatusOr<TransitionReader> TransitionReader::Create(const Layout& layout,
   TransitionReader reader;
   reader.options_ = options;
   const proto::Recurrence& recurrence = options.recurrence;
-  reader.window_length_ = options.n_step + 1;
+  reader.window_length_ = options.frame_stack - 1 + options.n_step + 1;
   if (HasMemory(recurrence)) {
     reader.window_length_ = recurrence.burn_in() + recurrence.sequence_length() + options.n_step;
     auto state = FindRecurrentState(layout, StateSize(recurrence));
@@ -24,13 +26,12 @@ absl::StatusOr<TransitionReader> TransitionReader::Create(const Layout& layout,
     reader.recurrent_state_ = *std::move(state);
   }
   reader.stride_bytes_ = layout.stride_bytes();
-  absl::StatusOr<ColumnLayout> observation = FindColumn(layout, kObservation, proto::FLOAT32);
-  if (!observation.ok()) return observation.status();
+  absl::Status observed = reader.FindObservations(layout);
+  if (!observed.ok()) return observed;
   absl::StatusOr<ColumnLayout> action = FindColumn(layout, kAction, proto::FLOAT32);
   if (!action.ok()) return action.status();
   absl::StatusOr<ColumnLayout> reward = FindScalar(layout, kReward, proto::FLOAT32);
   if (!reward.ok()) return reward.status();
-  reader.observation_ = *std::move(observation);
   reader.action_ = *std::move(action);
   reader.reward_ = *std::move(reward);
   reader.action_column_ = *FindProto(layout, kAction);
@@ -43,6 +44,18 @@ absl::StatusOr<TransitionReader> TransitionReader::Create(const Layout& layout,
   for (int64_t i = 0; i < options.n_step; ++i) discounts.push_back(std::pow(options.gamma, i));
   reader.discounts_ = torch::tensor(discounts, torch::kFloat64).to(options.tensors);
   return reader;
+}
+
+absl::Status TransitionReader::FindObservations(const Layout& layout) {
+  const absl::StatusOr<ObservationColumns> columns = layout.Observations();
+  if (!columns.ok()) return columns.status();
+  observation_ = VectorOf(*columns);
+  image_ = columns->image;
+  if (image_.num_elements > 0 && HasMemory(options_.recurrence)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "column '", image_.name, "' is an image, and SAC with recurrence does not learn from any"));
+  }
+  return CheckHasImage(*columns, options_.has_encoder);
 }
 
 Tensor TransitionReader::Column(const Tensor& words, const ColumnLayout& column) const {
@@ -59,6 +72,7 @@ Transitions TransitionReader::Read(const uint8_t* windows, int64_t num_windows) 
       torch::from_blob(const_cast<uint8_t*>(windows),
                        {num_windows, window_length_, stride_bytes_ / kWordBytes}, torch::kFloat32)
           .to(options_.tensors.device());
+  if (image_.num_elements > 0) return ReadStacks(words);
   return HasMemory(options_.recurrence) ? ReadSequences(words) : ReadWindows(words, nullptr);
 }
 
@@ -91,6 +105,22 @@ Transitions TransitionReader::ReadWindows(const Tensor& words, Tensor* steps) co
   b.d = terminated.gather(1, (k - 1).unsqueeze(1)).squeeze(1);
   b.s_next = observations.index({torch::arange(num_windows, k.options()), k});
   if (steps != nullptr) *steps = k;
+  return b;
+}
+
+Transitions TransitionReader::ReadStacks(const Tensor& words) const {
+  const int64_t lead = options_.frame_stack - 1;
+  Tensor steps;
+  Transitions b = ReadWindows(words.narrow(1, lead, options_.n_step + 1), &steps);
+  const Tensor flags = Flags(words);
+  const Tensor stacks = StackedRows(flags, options_.frame_stack);  // [B, W, frame_stack]
+  b.images = TransitionImages{
+      .frames = FramesOf(words, image_),
+      .now = stacks.select(1, lead),
+      .next = stacks.index({torch::arange(words.size(0), steps.options()), lead + steps})};
+  if (lead > 0) {
+    b.weight = flags.select(1, lead).bitwise_and(int64_t{kFinalFlags}).eq(0).to(options_.tensors);
+  }
   return b;
 }
 

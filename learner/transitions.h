@@ -19,6 +19,12 @@ struct TransitionRows {
   torch::Tensor now, next;  // [B], int64: where s and s_next are among the rows after burn_in
 };
 
+// Images of transitions, each frame once.
+struct TransitionImages {
+  torch::Tensor frames;     // uint8 [rows, height, width, channels]
+  torch::Tensor now, next;  // [B, frame_stack], int64: which of them s and s_next see, oldest first
+};
+
 // A batch of n-step transitions, in the symbols of the papers.
 struct Transitions {
   torch::Tensor s;       // [B, observation_size]
@@ -29,6 +35,7 @@ struct Transitions {
   torch::Tensor s_next;  // [B, observation_size], the observation k steps after s
   std::optional<torch::Tensor> weight{};  // [B], in the critics' objective; none: all are 1
   std::optional<TransitionRows> rows{};   // if there is a memory
+  std::optional<TransitionImages> images{};
 };
 
 // Reads windows of n + 1 packed rows as n-step transitions; for a policy with a memory windows of
@@ -36,21 +43,26 @@ struct Transitions {
 // final ones, begins a transition.
 //
 // A window may run past the end of an episode: the transition then ends at the first final row, so
-// that k < n.  Immutable, so thread-safe.
+// that k < n.  With stacks of images windows begin frame_stack - 1 rows earlier, and may have a
+// final row where a transition begins: its weight is 0.  Immutable, so thread-safe.
 class TransitionReader final {
  public:
   struct Options {
     int64_t n_step = 1;
     double gamma = 0.99;
     proto::Recurrence recurrence{};
+    bool has_encoder = false;                        // the configuration speaks of images
+    int64_t frame_stack = 1;                         // above 1: with images and without recurrence
     torch::TensorOptions tensors = torch::kFloat32;  // dtype and device of the transitions
   };
 
-  // INVALID_ARGUMENT names the column that is missing, is not FLOAT32, or, for the action, has no
+  // INVALID_ARGUMENT names the column that is missing, has another type, or, for the action, has no
   // finite bounds.
   static absl::StatusOr<TransitionReader> Create(const Layout& layout, const Options& options);
 
   int64_t observation_size() const { return observation_.num_elements; }
+  // No elements: there are no images.
+  const ColumnLayout& image() const { return image_; }
   int64_t action_size() const { return action_.num_elements; }
   const proto::Column& action() const { return action_column_; }
 
@@ -60,17 +72,19 @@ class TransitionReader final {
  private:
   TransitionReader() = default;
 
+  absl::Status FindObservations(const Layout& layout);
   // `words`: the rows as words of 4 bytes, [B, n + 1, words of a row]; the columns are views of
   // them. `steps`, if wanted: k of each, [B] int64.
   Transitions ReadWindows(const torch::Tensor& words, torch::Tensor* steps) const;
   Transitions ReadSequences(const torch::Tensor& words) const;
+  Transitions ReadStacks(const torch::Tensor& words) const;
   torch::Tensor Column(const torch::Tensor& words, const ColumnLayout& column) const;
   static torch::Tensor Flags(const torch::Tensor& words);
 
   Options options_;
   int64_t window_length_ = 0;
   int64_t stride_bytes_ = 0;
-  ColumnLayout observation_, action_, reward_, recurrent_state_;
+  ColumnLayout observation_, image_, action_, reward_, recurrent_state_;
   proto::Column action_column_;
   torch::Tensor action_center_, action_scale_;  // [action_size]
   torch::Tensor discounts_;                     // [n_step], gamma^i

@@ -250,6 +250,28 @@ INSTANTIATE_TEST_SUITE_P(
         Fault{"WindowWithoutRoomForTheBurnIn",
               {"learner.sac.recurrence.kind=LSTM", "tables.window.length=2"},
               "must be learner.sac.recurrence.burn_in + sequence_length + learner.sac.n_step = 25"},
+        Fault{"WindowWithoutRoomForTheStack",
+              {"learner.sac.encoder.frame_stack=3", "tables.window.length=2"},
+              "must be learner.sac.encoder.frame_stack + learner.sac.n_step = 4"},
+        Fault{"UnrollWithoutRoomForTheStack",
+              {"learner.ppo.unroll_length=128", "learner.ppo.encoder.frame_stack=4",
+               "tables.window.length=129"},
+              "must be learner.ppo.encoder.frame_stack + unroll_length + 1 = 133"},
+        Fault{"StackLongerThanAnUnroll",
+              {"learner.ppo.unroll_length=2", "learner.ppo.encoder.frame_stack=4"},
+              "learner.ppo.encoder: frame_stack must be at most unroll_length + 1 = 3"},
+        Fault{"EncoderWithRecurrence",
+              {"learner.sac.encoder.features=8", "learner.sac.recurrence.kind=GRU"},
+              "learner.sac.encoder: must not be set together with recurrence"},
+        Fault{"EncoderOfValuesFromReplay",
+              {"learner.sac.encoder.features=8", "learner.sac.critic_kind=V_FROM_REPLAY"},
+              "learner.sac.encoder: must not be set together with critic_kind"},
+        Fault{"EncoderInAReplica",
+              {"learner.sac.encoder.features=8", "learner.sampling=REPLICA"},
+              "learner.sac.encoder: learner.sampling must be REMOTE"},
+        Fault{"FusedEncoder",
+              {"learner.ppo.encoder.features=8", "learner.engine=FUSED"},
+              "learner.ppo.encoder: learner.engine FUSED does not compute images"},
         Fault{"OnPolicyFromARing",
               {"learner.ppo.unroll_length=128", "tables.selector=UNIFORM"},
               "must be FIFO and 1"},
@@ -324,6 +346,21 @@ TEST(EffectiveTable, AMemoryMakesWindowsLonger) {
       Parsed("", {"learner.sac.n_step=3", "learner.sac.recurrence.kind=GRU",
                   "learner.sac.recurrence.burn_in=5", "learner.sac.recurrence.sequence_length=10"});
   EXPECT_EQ(EffectiveTable(config, "replay")->window().length(), 18);
+}
+
+TEST(EffectiveTable, StacksOfFramesMakeWindowsLongerAndNothingElse) {
+  const proto::Table sac = *EffectiveTable(
+      Parsed("", {"learner.sac.n_step=3", "learner.sac.encoder.frame_stack=4"}), "replay");
+  EXPECT_EQ(sac.window().length(), 4 + 3);
+  EXPECT_EQ(sac.window().stride(), 1);
+  EXPECT_TRUE(sac.window().start_at_final_rows()) << "a window's first row begins no transition";
+  const proto::Table ppo = *EffectiveTable(
+      Parsed("", {"learner.ppo.unroll_length=10", "learner.ppo.encoder.frame_stack=4"}), "replay");
+  EXPECT_EQ(ppo.window().length(), 4 + 11);
+  EXPECT_EQ(ppo.window().stride(), 11);
+  const proto::Table one = *EffectiveTable(
+      Parsed("", {"learner.ppo.unroll_length=10", "learner.ppo.encoder.features=8"}), "replay");
+  EXPECT_EQ(one.window().length(), 11);
 }
 
 TEST(EffectiveTable, KeepsWhatIsWritten) {

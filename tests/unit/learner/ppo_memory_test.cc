@@ -86,7 +86,7 @@ class PpoMemoryTest : public testing::TestWithParam<MemoryCase> {
   Ppo::Steps Prepare(const std::vector<PpoRow>& rows) {
     const std::vector<uint8_t> bytes = PackRows(layout_, rows);
     const UnrollReader reader =
-        UnrollReader::Create(layout_, StateSize(config_.recurrence())).value();
+        UnrollReader::Create(layout_, {.state_size = StateSize(config_.recurrence())}).value();
     return ppo_->Prepare(reader.Read(bytes.data(), kWindows, kLength + 1));
   }
   absl::Status Update(Ppo& ppo, const std::vector<PpoRow>& rows) {

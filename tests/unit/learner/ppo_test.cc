@@ -99,7 +99,7 @@ class PpoPolicyTest : public testing::TestWithParam<PolicyCase> {
   }
   Ppo::Steps Prepare(const std::vector<PpoRow>& rows) {
     const std::vector<uint8_t> bytes = PackRows(GetParam().layout, rows);
-    const UnrollReader reader = UnrollReader::Create(GetParam().layout).value();
+    const UnrollReader reader = UnrollReader::Create(GetParam().layout, {}).value();
     return ppo_->Prepare(reader.Read(bytes.data(), kWindows, kLength + 1));
   }
   absl::Status Update(const std::vector<PpoRow>& rows) {
@@ -263,7 +263,7 @@ TEST_F(PpoTest, RewardsAreScaledByTheSpreadOfTheirDiscountedSums) {
   std::normal_distribution<float> normal(0, 50);
   const std::vector<PpoRow> rows = Rows(*ppo, 1, [&](const PpoRow&) { return normal(random); });
   const std::vector<uint8_t> bytes = PackRows(layout_, rows);
-  const UnrollReader reader = UnrollReader::Create(layout_).value();
+  const UnrollReader reader = UnrollReader::Create(layout_, {}).value();
   const Ppo::Steps steps = ppo->Prepare(reader.Read(bytes.data(), kWindows, kLength + 1));
   EXPECT_NEAR(steps.target.var(false).item<double>(), 1, 1e-3);
 }

@@ -128,7 +128,7 @@ TEST(TransitionReaderTest, AMissingOrForeignColumnIsNamed) {
   proto::Layout layout = MakeLayout(1, {-1}, {1}).proto();
   layout.mutable_columns(0)->set_dtype(proto::FLOAT64);
   EXPECT_THAT(TransitionReader::Create(*Layout::FromProto(layout), {}).status().message(),
-              HasSubstr("'observation' is FLOAT64"));
+              HasSubstr("'observation' FLOAT64"));
   layout.mutable_columns()->RemoveLast();
   layout.mutable_columns(0)->set_dtype(proto::FLOAT32);
   EXPECT_THAT(TransitionReader::Create(*Layout::FromProto(layout), {}).status().message(),

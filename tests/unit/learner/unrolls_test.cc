@@ -19,7 +19,7 @@ TEST(Unrolls, FinalRowsAreNoStepsAndSayHowTheOneBeforeEnded) {
         {.observation = {x}, .action = {x}, .reward = 10 * x, .log_prob = -x, .flags = flags[t]});
   }
   const std::vector<uint8_t> bytes = PackRows(layout, rows);
-  const Unrolls b = UnrollReader::Create(layout)->Read(bytes.data(), 1, rows.size());
+  const Unrolls b = UnrollReader::Create(layout, {})->Read(bytes.data(), 1, rows.size());
   EXPECT_EQ(b.num_unrolls(), 1);
   EXPECT_EQ(b.length(), 6);
   const bool is_step[] = {true, true, false, true, false, true};
@@ -40,7 +40,7 @@ TEST(Unrolls, ChoicesAreReadAsTheyAre) {
   const Layout layout = DiscreteLayout(2, {3, 4});
   const std::vector<uint8_t> bytes = PackRows(
       layout, {{.observation = {1, 2}, .choices = {2, 3}}, {.observation = {3, 4}, .flags = kCut}});
-  const UnrollReader reader = *UnrollReader::Create(layout);
+  const UnrollReader reader = *UnrollReader::Create(layout, {});
   EXPECT_TRUE(reader.discrete());
   const Unrolls b = reader.Read(bytes.data(), 1, 2);
   EXPECT_EQ(b.a[0][0][0].item<int64_t>(), 2);
@@ -50,7 +50,7 @@ TEST(Unrolls, ChoicesAreReadAsTheyAre) {
 TEST(Unrolls, ALayoutWithoutLogProbIsRefusedByName) {
   proto::Layout layout = ContinuousLayout(1, {-1}, {1}).proto();
   layout.mutable_columns()->RemoveLast();
-  const auto reader = UnrollReader::Create(*Layout::FromProto(layout));
+  const auto reader = UnrollReader::Create(*Layout::FromProto(layout), {});
   ASSERT_FALSE(reader.ok());
   EXPECT_NE(reader.status().message().find("log_prob"), std::string::npos) << reader.status();
 }
