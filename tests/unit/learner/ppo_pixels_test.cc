@@ -173,9 +173,15 @@ TEST_P(PpoPixelsTest, LearnsWhatOneFrameDoesNotShow) {
 TEST(PpoPixels, WithoutHiddenSizesTheHeadsStandOnTheFeatures) {
   const auto ppo = Ppo::Create({.config = SmallConfig()}, DotLayout(true)).value();
   EXPECT_EQ(ppo->actor().parameters().specs()[0].name, "head.weight");
-  EXPECT_THAT(std::string(ppo->fused().message()), HasSubstr("discrete"));
-  const auto continuous = Ppo::Create({.config = SmallConfig()}, DotLayout(false)).value();
-  EXPECT_THAT(std::string(continuous->fused().message()), HasSubstr("images"));
+}
+
+TEST(PpoPixels, NoFusedEngineIsAskedForImages) {
+  const auto engine = [](const PpoModel&) -> absl::StatusOr<std::unique_ptr<PpoEngine>> {
+    return absl::InternalError("asked");
+  };
+  const auto ppo =
+      Ppo::Create({.config = SmallConfig(), .make_engine = engine}, DotLayout(false)).value();
+  EXPECT_THAT(std::string(ppo->fused().message()), HasSubstr("images"));
 }
 
 INSTANTIATE_TEST_SUITE_P(Actions, PpoPixelsTest, testing::Bool(), [](const auto& info) {
