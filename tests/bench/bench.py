@@ -40,6 +40,8 @@ def benchmarks(tests, out):
     yield [sys.executable, str(HERE / "replay" / "replay_bench.py"), "--bin_dir",
            str(tests.parent / "bin"), "--out", str(out), "--peers_python",
            peer_python("peers-replay"), "--sb3_python", sb3]
+    yield [sys.executable, str(HERE / "client" / "client_bench.py"), "--build_dir",
+           str(tests.parent), "--peers_python", peer_python("peers-replay")]
     yield [sys.executable, str(HERE / "env" / "env_peers.py"), "--bench", str(tests / "env_bench"),
            "--peers_python", envpool]
     yield [str(tests / "actor_bench")]

@@ -65,11 +65,12 @@ class Client:
         """
         return Writer(self.shards, self.run, table, layout, num_streams, options, first_shard)
 
-    def sampler(self, batch_size: int, table: str = "replay", *, prefetch: int = 4,
+    def sampler(self, batch_size: int, table: str = "replay", *, prefetch: int = 8,
                 seed: int | None = None, timeout: float = 30.0) -> Sampler:
         """Of windows; needs the role "learner".  Waits until a first writer has told the layout.
 
-        `prefetch`: batches asked for ahead.
+        `prefetch`: batches asked for ahead, up to half of them in one request.  New priorities are seen by
+        the batches after those; 1 is the freshest and slowest.
         """
         found = self.table(table, timeout)
         return Sampler(self.shards, self.run, table, found.layout, found.window_length, batch_size,

@@ -84,6 +84,9 @@ class MinariDataset:
 def _array(group: Any, path: str, column: str, index: int) -> np.ndarray:
     if path not in group or not hasattr(group[path], "dtype"):
         raise DataError(f"column '{column}': episode {index} has no data set '{path}'")
+    if group[path].dtype.kind == "O":
+        raise DataError(f"column '{column}': holds JPEG images or text, which are not brought in; "
+                        f"--skip {column} leaves it out")
     return group[path][()]
 
 

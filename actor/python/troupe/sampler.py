@@ -40,10 +40,21 @@ class Counts:
     preloaded: int = 0  # windows
 
 
+@dataclasses.dataclass(slots=True)
+class _Part:
+    """Windows [begin, end) of a reply."""
+
+    reply: sample_reply.SampleReply
+    begin: int
+    end: int
+    shard: int
+    share: float
+
+
 class _Batch:
     def __init__(self, size: int):
         self.missing = size
-        self.parts: list[tuple[sample_reply.SampleReply, int, float]] = []
+        self.parts: list[_Part] = []
 
 
 @dataclasses.dataclass(slots=True)
@@ -61,12 +72,14 @@ class _Piece:
 class _Lane:
     """The way to one shard.  Guarded by the sampler's lock."""
 
-    def __init__(self, index: int, shard: Shard, lock: threading.Lock):
+    def __init__(self, index: int, shard: Shard, lock: threading.Lock, group: int):
         self.index = index
         self.shard = shard
         self.sender = threading.Condition(lock)
         self.to_send: collections.deque[_Piece] = collections.deque()
-        self.asked: collections.deque[_Piece] = collections.deque()
+        # Pieces that one request asks for together.
+        self.asked: collections.deque[list[_Piece]] = collections.deque()
+        self.group = group
         self.call: Any = None
         self.up = False
         self.tried = False
@@ -78,7 +91,17 @@ class _Lane:
 
     @property
     def num_asked(self) -> int:
-        return sum(piece.count for queue in (self.asked, self.to_send) for piece in queue)
+        return (sum(piece.count for pieces in self.asked for piece in pieces)
+                + sum(piece.count for piece in self.to_send))
+
+    def take_group(self) -> list[_Piece]:
+        """Moves what the next request asks for from to_send to asked."""
+        pieces = [self.to_send.popleft()]
+        while (pieces[0].batch is not None and len(pieces) < self.group and self.to_send
+               and self.to_send[0].batch is not None):
+            pieces.append(self.to_send.popleft())
+        self.asked.append(pieces)
+        return pieces
 
 
 class _Session:
@@ -98,7 +121,7 @@ class Sampler:
     """
 
     def __init__(self, shards: Sequence[Shard], run: str, table: str, layout: Layout,
-                 window_length: int, batch_size: int, prefetch: int = 4,
+                 window_length: int, batch_size: int, prefetch: int = 8,
                  seed: int | None = None):
         if batch_size < 1 or prefetch < 1:
             raise ValueError(f"batch_size {batch_size} and prefetch {prefetch} must be positive")
@@ -116,7 +139,8 @@ class Sampler:
         self._started = False
         self._batches: list[_Batch] = []
         self._orphans: list[tuple[_Batch, int]] = []
-        self._lanes = [_Lane(i, shard, self._lock) for i, shard in enumerate(shards)]
+        self._lanes = [_Lane(i, shard, self._lock, max(1, prefetch // 2))
+                       for i, shard in enumerate(shards)]
         self._threads = [threading.Thread(target=self._run_lane, args=[lane], daemon=True,
                                           name=f"troupe-sample-{lane.shard.name}")
                          for lane in self._lanes]
@@ -129,14 +153,14 @@ class Sampler:
         with self._lock:
             self._started = True
             while True:
-                self._advance()
-                done = next((batch for batch in self._batches if not batch.missing), None)
                 if self._permanent is not None:
                     raise self._permanent
                 if self._stopped:
                     raise Closed("the sampler is closed")
+                done = next((batch for batch in self._batches if not batch.missing), None)
                 if done is not None:
                     break
+                self._advance()
                 if deadline is not None and time.monotonic() >= deadline:
                     raise TimeoutError(self._why())
                 self._changed.wait(_POLL_SECONDS)
@@ -205,13 +229,16 @@ class Sampler:
         shards = np.empty(self.batch_size, np.int32)
         probabilities = np.empty(self.batch_size, np.float32)
         at = 0
-        for reply, shard, share in batch.parts:
-            end = at + len(reply.row_ids)
-            to[at * self._window_bytes:end * self._window_bytes] = reply.windows
-            row_ids[at:end] = reply.row_ids
-            shards[at:end] = shard
-            probabilities[at:end] = reply.probabilities * np.float32(share)
-            at = end
+        size = self._window_bytes
+        for part in batch.parts:
+            reply, begin, end = part.reply, part.begin, part.end
+            until = at + end - begin
+            to[at * size:until * size] = reply.windows[begin * size:end * size]
+            row_ids[at:until] = reply.row_ids[begin:end]
+            shards[at:until] = part.shard
+            probabilities[at:until] = reply.probabilities[begin:end]
+            probabilities[at:until] *= part.share
+            at = until
         return Windows(self.layout, rows, row_ids, shards, probabilities)
 
     def _advance(self) -> None:
@@ -219,12 +246,13 @@ class Sampler:
         now = time.monotonic()
         if not self._started or not all(lane.tried for lane in self._lanes):
             return
-        while len(self._batches) < self._prefetch:
-            self._batches.append(_Batch(self.batch_size))
-            self._orphans.append((self._batches[-1], self.batch_size))
-        masses = np.array([lane.mass if lane.up else 0.0 for lane in self._lanes])
-        if masses.sum() > 0:
-            self._place_orphans(masses / masses.sum())
+        # Several at once, so that they are asked for together.
+        if len(self._batches) <= self._prefetch // 2:
+            while len(self._batches) < self._prefetch:
+                self._batches.append(_Batch(self.batch_size))
+                self._orphans.append((self._batches[-1], self.batch_size))
+        if self._orphans:
+            self._place_orphans()
         for lane in self._lanes:
             if lane.up and not lane.asked and not lane.to_send:
                 self._ask_counts(lane, now)
@@ -232,7 +260,12 @@ class Sampler:
                 lane.last_break = "it has said nothing for too long"
                 lane.call.cancel()
 
-    def _place_orphans(self, shares: np.ndarray) -> None:
+    def _place_orphans(self) -> None:
+        """Splits what no shard was asked for, unless none has any windows."""
+        masses = np.array([lane.mass if lane.up else 0.0 for lane in self._lanes])
+        if not masses.sum() > 0:
+            return
+        shares = masses / masses.sum()
         for batch, count in self._orphans:
             counts = [count] if len(shares) == 1 else self._random.multinomial(count, shares)
             for lane, windows, share in zip(self._lanes, counts, shares):
@@ -284,7 +317,7 @@ class Sampler:
         what = f"sampling from {lane.shard.name}"
         error: Exception = TroupeError(f"{what}: the shard ended the call")
         with self._lock:
-            lane.asked.append(_Piece(None, 0))
+            lane.asked.append([_Piece(None, 0)])
         try:
             with lane.shard.connect() as stubs:
                 call = stubs.sample(self._requests(lane, session), metadata=lane.shard.metadata)
@@ -302,9 +335,10 @@ class Sampler:
             session.over = True
             lane.up = False
             lane.call = None
-            for queue in (lane.asked, lane.to_send):
-                self._orphans += [(p.batch, p.count) for p in queue if p.batch is not None]
-                queue.clear()
+            lost = [piece for pieces in lane.asked for piece in pieces] + list(lane.to_send)
+            self._orphans += [(p.batch, p.count) for p in lost if p.batch is not None]
+            lane.asked.clear()
+            lane.to_send.clear()
             lane.sender.notify_all()
         return error
 
@@ -319,17 +353,17 @@ class Sampler:
                     lane.sender.wait()
                 if session.over or self._stopped:
                     return
-                piece = lane.to_send.popleft()
-                lane.asked.append(piece)
+                pieces = lane.take_group()
                 lane.last_asked = time.monotonic()
-                lane.answer_due = lane.last_asked + piece.timeout_ms / 1000 + _SILENCE_SECONDS
-                request = self._request(lane, piece)
+                lane.answer_due = lane.last_asked + pieces[0].timeout_ms / 1000 + _SILENCE_SECONDS
+                request = self._request(lane, pieces)
             yield request
 
-    def _request(self, lane: _Lane, piece: _Piece) -> replay_pb2.SampleRequest:
+    def _request(self, lane: _Lane, pieces: list[_Piece]) -> replay_pb2.SampleRequest:
+        piece = pieces[0]
         others = [other for other in self._lanes if other is not lane]
         return replay_pb2.SampleRequest(
-            num_windows=piece.count, timeout_ms=piece.timeout_ms,
+            num_windows=sum(each.count for each in pieces), timeout_ms=piece.timeout_ms,
             inserted_above=piece.inserted_above, priorities=piece.priorities,
             lacks_windows=self.batch_size if piece.timeout_ms and not piece.count else 0,
             others_inserted=sum(other.counts.inserted for other in others),
@@ -338,32 +372,37 @@ class Sampler:
             num_shards=len(self._lanes))
 
     def _on_reply(self, lane: _Lane, data: bytes, backoff: Backoff) -> None:
-        asked = lane.asked[0].count if lane.asked else 0
+        asked = sum(piece.count for piece in lane.asked[0]) if lane.asked else 0
         reply = sample_reply.parse(data, asked, self._window_bytes)
         with self._lock:
             if not lane.asked:
                 raise TroupeError(f"{lane.shard.name}: an answer to no request")
-            piece = lane.asked.popleft()
+            pieces = lane.asked.popleft()
             lane.answer_due = time.monotonic() + self._timeout_ms / 1000 + _SILENCE_SECONDS
             lane.mass, lane.counts = reply.mass, reply.counts
             if not lane.up:
                 lane.up = lane.tried = True
                 backoff.reset()
-            if piece.batch is not None:
-                self._receive(lane, piece, reply)
-            self._advance_after(piece)
+            if asked and not len(reply.row_ids):
+                lane.group = 1  # a rate limiter may let one batch through, and several never
+            done = pieces[0].batch is None
+            at = 0
+            for piece in pieces:
+                if piece.batch is not None:
+                    at = self._receive(lane, piece, reply, at)
+                    done |= not piece.batch.missing
+            if self._orphans or pieces[0].batch is None:
+                self._advance()
+            if done:
+                self._changed.notify()
 
-    def _receive(self, lane: _Lane, piece: _Piece, reply: sample_reply.SampleReply) -> None:
+    def _receive(self, lane: _Lane, piece: _Piece, reply: sample_reply.SampleReply, at: int) -> int:
+        """Takes windows from `at` on; returns where the next piece's begin."""
         batch = piece.batch
-        received = len(reply.row_ids)
-        if received:
-            batch.parts.append((reply, lane.index, piece.share))
-            batch.missing -= received
-        if received < piece.count:
-            self._orphans.append((batch, piece.count - received))
-
-    def _advance_after(self, piece: _Piece) -> None:
-        if piece.batch is None or piece.batch.missing or self._orphans:
-            self._advance()
-        if piece.batch is None or not piece.batch.missing:
-            self._changed.notify()
+        end = min(at + piece.count, len(reply.row_ids))
+        if end > at:
+            batch.parts.append(_Part(reply, at, end, lane.index, piece.share))
+            batch.missing -= end - at
+        if end - at < piece.count:
+            self._orphans.append((batch, piece.count - (end - at)))
+        return end

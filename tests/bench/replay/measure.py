@@ -68,13 +68,14 @@ class Rounds:
 class Lines:
     """Prints lines of bench.jsonl: medians, with the least and the most of the rounds."""
 
-    def __init__(self):
+    def __init__(self, area="replay"):
+        self._area = area
         self._machine = machine()
 
     def write(self, name, case, unit, results, key, peer=None, peer_results=(), peer_key=None,
               **more):
         values = [result[key] for result in results]
-        line = {"name": f"replay.{name}", "case": case, "value": statistics.median(values),
+        line = {"name": f"{self._area}.{name}", "case": case, "value": statistics.median(values),
                 "unit": unit, "min": min(values), "max": max(values), "rounds": len(values),
                 "noise": round(statistics.median(r.get("noise", 0) for r in results), 3), **more}
         if peer_results:

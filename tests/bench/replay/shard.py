@@ -57,6 +57,11 @@ class Shard:
     def pid(self):
         return self._process.pid
 
+    @property
+    def target(self):
+        """host:port"""
+        return self._target
+
     def start(self):
         """Returns the seconds from exec to serving, with everything recovered and checked."""
         port_file = self._dir / "port"

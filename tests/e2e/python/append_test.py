@@ -3,6 +3,7 @@
     append_test.py BUILD_DIR
 """
 
+import contextlib
 import shutil
 import threading
 
@@ -103,6 +104,7 @@ class Append(ClusterTest):
         thread.start()
         for event in enough:
             self.assertTrue(event.wait(TIMEOUT))
+            writer.wait_connected(TIMEOUT)
             acked = writer.stats.rows_acked
             shard.kill()
             shard.start()
@@ -134,7 +136,7 @@ class Append(ClusterTest):
         np.testing.assert_array_equal(rows["number"][:50], np.arange(100, 150))
 
     def test_a_full_buffer_and_a_held_back_writer_wait_and_say_for_what(self):
-        limit = ["tables.rate_limiter.samples_per_insert=1", "tables.rate_limiter.slack=500"]
+        limit = ["tables.rate_limiter.samples_per_insert=1", "tables.rate_limiter.slack=300"]
         shard = self.shard(sets=limit)
         client = self.client(shard)
         writer = self.enter(client.writer(LAYOUT, options=troupe.WriterOptions(
@@ -143,10 +145,11 @@ class Append(ClusterTest):
             for first in range(0, 10**6, 10):
                 writer.add_episode(terminated=True, truncated=False, timeout=0.3,
                                    **episode(first, 10))
-        sampler = self.enter(client.sampler(64))
-        acked = writer.stats.rows_acked
-        while writer.stats.rows_acked < acked + 200:  # each sampled window lets one more in
-            sampler.next_batch(TIMEOUT)
+        # Four batches at once, as are asked for first, would never be let through.
+        sampler = self.enter(client.sampler(200, prefetch=8))
+        while writer.stats.rows_acked < writer.stats.rows_appended:
+            with contextlib.suppress(TimeoutError):  # all are in by now, and too few for a batch
+                sampler.next_batch(0.1)  # each sampled window lets one more in
         self.assertGreater(sampler.counts.sampled, 0)
 
     def test_another_layout_and_another_run_are_refused(self):

@@ -79,9 +79,9 @@ def all_rows(client, **arguments):
     """Every stored row as one structured array, with streams and numbers beside it."""
     with client.follow() as follower:
         parts = list(follower.until_caught_up(TIMEOUT, **arguments))
-    return (np.concatenate([part.rows for part in parts]),
-            np.concatenate([part.streams for part in parts]),
-            np.concatenate([part.numbers for part in parts]))
+        parts = [(part.rows, part.streams, part.numbers) for part in parts]
+        none = (follower.layout.empty(0), np.empty(0, np.uint64), np.empty(0, np.uint64))
+    return tuple(np.concatenate(arrays) for arrays in zip(none, *parts))
 
 
 def main():

@@ -168,6 +168,10 @@ class Data(ClusterTest):
         def without_goal(i, group):
             del group["observations/goal"]
 
+        def jpegs(i, group):
+            del group["observations/state"]
+            group.create_dataset("observations/state", (4,), h5py.vlen_dtype(np.uint8))
+
         text = {"type": "Dict", "subspaces": {
             "mission": {"type": "Text", "max_length": 9, "min_length": 1, "charset": "ab"},
             "state": box((3,))}}
@@ -182,6 +186,7 @@ class Data(ClusterTest):
                  {"change": put("terminations", True, 4)}),
                 ("column 'action': episode 0 has values of shape \\[3, 2\\]", {"change": shorter}),
                 ("column 'observation.goal': episode 0", {"change": without_goal}),
+                ("column 'observation.state': holds JPEG", {"change": jpegs}),
                 ("37 steps|36 steps where the data set says 37", {"total_steps": 37}),
                 ("3 episodes where the data set says 4", {"total_episodes": 4}),
                 ("column 'observation.mission': a space of type Text.*--skip observation.mission",

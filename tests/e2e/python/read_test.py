@@ -125,7 +125,7 @@ class Follow(ClusterTest):
     def test_a_follower_whose_shard_is_killed_gets_every_row_once(self):
         shard = self.shard()
         client = self.client(shard)
-        fill(client, 100_000, 1000)
+        fill(client, 500_000, 5000)  # far more than is on its way at the kill
         with client.follow() as follower:
             numbers = []
             for i, rows in enumerate(follower.until_caught_up(TIMEOUT)):
@@ -135,7 +135,7 @@ class Follow(ClusterTest):
                     shard.start()
             self.assertEqual(follower.stats.restarts, 0)
             self.assertGreaterEqual(follower.stats.reconnects, 1)
-        np.testing.assert_array_equal(np.sort(np.concatenate(numbers)), np.arange(100_000))
+        np.testing.assert_array_equal(np.sort(np.concatenate(numbers)), np.arange(500_000))
 
     def test_followed_windows_are_those_that_the_shard_cuts(self):
         for length, stride, more in ((3, 1, ""), (5, 5, "stride: 5 start_at_final_rows: true")):

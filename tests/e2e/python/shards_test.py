@@ -79,6 +79,7 @@ class Several(ClusterTest):
         shards = [self.shard(), self.shard()]
         client = self.client(*shards)
         writer = self.enter(client.writer(LAYOUT))
+        writer.wait_connected(TIMEOUT)
         writer.add_episode(terminated=True, truncated=False, **episode(0, 1_000))
 
         def drain(undo=False):
