@@ -21,14 +21,15 @@ constexpr const char* kCommands[] = {"export", "card", "play", "plot"};
 
 // The words after it are this command line's; the first is the folder of a build's package.
 constexpr char kStart[] = R"(
-import importlib.util, sys
+import sys
 folder = sys.argv.pop(1)
 if folder: sys.path.insert(0, folder)
-if importlib.util.find_spec('troupe') is None:
-    sys.exit(f"troupe {sys.argv[1]}: {sys.executable} has no package troupe: from a checkout, "
-             "pip install './actor/python[export,play]', or let TROUPE_PYTHON name an "
-             "interpreter that has it")
-from troupe.__main__ import main
+try:
+    from troupe.__main__ import main
+except ModuleNotFoundError as error:
+    sys.exit(f"troupe {sys.argv[1]}: {sys.executable} has no package {error.name}: from a checkout, "
+             "pip install './actor/python[export,play]', or let TROUPE_PYTHON name an interpreter "
+             "that has it")
 sys.exit(main(sys.argv[1:]))
 )";
 

@@ -12,10 +12,13 @@ import subprocess
 import sys
 import tempfile
 import unittest
+from unittest import mock
 
 import gymnasium
 import numpy as np
 import onnxruntime
+
+from troupe.policys_view import PolicysView
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "deploy" / "configs" / "ppo_cartpole.txtpb"
@@ -100,11 +103,36 @@ class PolicyLeavesTest(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(self.evaluated(self.folder / "copy"), self.evaluated(self.run_dir))
 
+    def test_velocities_are_hidden_in_play_as_actors_hide_them(self):
+        for name in ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5", "Humanoid-v5",
+                     "HumanoidStandup-v5", "Swimmer-v5", "Reacher-v5", "Pusher-v5",
+                     "InvertedPendulum-v5", "InvertedDoublePendulum-v5", "Pendulum-v1",
+                     "CartPole-v1", "MountainCarContinuous-v0", "Acrobot-v1"):
+            with self.subTest(name):
+                env = gymnasium.make(name)
+                whole, hidden = self.observed(env, name, False), self.observed(env, name, True)
+                view = PolicysView(env, name, True, mock.Mock(observation_size=len(hidden),
+                                                              encoder=None))
+                np.testing.assert_array_equal(view.first(whole).vector[0], hidden)
+
+    def observed(self, env, name, hide_velocities):
+        """What an actor's environment shows after one step."""
+        actions = self.folder / "actions"
+        env.action_space.seed(1)
+        actions.write_text(" ".join(str(x) for x in np.ravel(env.action_space.sample())))
+        done = run(BUILD_DIR / "bin" / "troupe-actor", "--log_level=error", "--metrics_port=-1",
+                   f"--set=environment.id={name}", "--set=learner.ppo.epochs=1",
+                   f"--set=environment.hide_velocities={str(hide_velocities).lower()}",
+                   f"--probe={actions}")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return np.array(json.loads(done.stdout.splitlines()[-1])["observation"], np.float32)
+
     def test_a_python_without_the_package_is_named_with_what_to_do(self):
         lonely = self.folder / "bin" / "troupe"
         lonely.parent.mkdir()
         shutil.copy2(BUILD_DIR / "bin" / "troupe", lonely)
-        failed = run(lonely, "export", self.run_dir, TROUPE_PYTHON="/usr/bin/python3")
+        failed = run(lonely, "export", self.run_dir, TROUPE_PYTHON="/usr/bin/python3",
+                     PYTHONPATH="")
         self.assertEqual(failed.returncode, 1)
         self.assertIn("/usr/bin/python3 has no package troupe", failed.stderr)
         self.assertIn("pip install", failed.stderr)

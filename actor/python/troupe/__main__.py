@@ -12,9 +12,10 @@ EXIT_OK, EXIT_FAILURE, EXIT_USAGE = 0, 1, 2
 
 
 def _export(args: argparse.Namespace) -> str:
-    from . import export, source
+    from . import export
+    from .policy import Policy
 
-    policy = source.find(args.source).policy
+    policy = Policy.load(args.source)
     output = args.output or f"policy{export.FORMATS[args.format]}"
     export.export(policy, output, args.format)
     metadata = policy.metadata

@@ -176,5 +176,5 @@ session = onnxruntime.InferenceSession("policy.onnx")
 inputs = {{i.name: np.zeros((1, i.shape[1]), np.float32) for i in session.get_inputs()}}
 action = session.run(["action"], inputs)[0]  # [batch, {metadata.action_size}]
 ```
-`troupe play . -o episode.mp4` in this folder renders it; `troupe.policy.Policy.load("{PUBLISHED_POLICY}")` is
-the policy in numpy."""
+`troupe play . -o episode.mp4` in this folder renders it;
+`troupe.policy.Policy.load("{PUBLISHED_POLICY}")` is the policy in numpy."""

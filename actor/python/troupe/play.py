@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import environments
+from . import environments, policys_view
 from .environments import CannotRender
 from .source import Source
 from .video import open_video
@@ -37,9 +37,10 @@ def play(source: Source, output: str | os.PathLike[str], *, episodes: int = 1, s
     try:
         environments.choose_renderer(source.environment_id)
         env = environments.make(config, render_mode="rgb_array")
+        environments.follow_the_body(env)
     except ImportError as error:  # of Gymnasium's own optional packages, and of the user's module
         raise CannotRender(f"{source.environment_id} cannot be made: {error}") from error
-    view = environments.PolicysView(env, source.environment_id, config.hide_velocities,
+    view = policys_view.PolicysView(env, source.environment_id, config.hide_velocities,
                                     source.policy.metadata)
     video = open_video(pathlib.Path(output),
                        env.metadata.get("render_fps") or _DEFAULT_FRAMES_PER_SECOND)
@@ -59,7 +60,7 @@ def play(source: Source, output: str | os.PathLike[str], *, episodes: int = 1, s
 class _Player:
     """One episode after another."""
 
-    def __init__(self, source: Source, env: Any, view: environments.PolicysView, video: Any,
+    def __init__(self, source: Source, env: Any, view: policys_view.PolicysView, video: Any,
                  at_random: bool) -> None:
         self._policy = source.policy
         self._env, self._view, self._video = env, view, video
@@ -75,7 +76,7 @@ class _Player:
         while not done and (max_steps is None or len(self._returns) <= max_steps):
             acted = self._act(seen.vector, state, seen.images)
             state = acted.state
-            action = environments.to_action(self._env.action_space, acted.action[0])
+            action = policys_view.to_action(self._env.action_space, acted.action[0])
             observation, reward, terminated, truncated, _ = self._env.step(action)
             seen = self._view.next(observation)
             self._returns.append(self._returns[-1] + float(reward))

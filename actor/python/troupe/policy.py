@@ -49,7 +49,7 @@ class Policy:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], seed: int = 0) -> Policy:
-        """Of a policy's file, a card's folder, a checkpoint's, or a run's: its newest checkpoint."""
+        """Of a policy's file, a card's folder, a checkpoint's, or a run's newest checkpoint."""
         return cls.from_image(find_image(path).image, seed)
 
     def initial_state(self, n: int = 1) -> np.ndarray:

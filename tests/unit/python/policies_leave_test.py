@@ -11,12 +11,15 @@ import tempfile
 import unittest
 from unittest import mock
 
+import gymnasium
 import numpy as np
+from gymnasium import spaces
 from PIL import Image
 
 from troupe import __main__ as command
-from troupe import checkpoint, learning_curve, safetensors
+from troupe import checkpoint, environments, learning_curve, policys_view, safetensors
 from troupe import source as sources
+from troupe.policy_metadata import Convolution, Encoder
 
 VERSION = (1 << 40) + 9
 
@@ -41,6 +44,54 @@ def policy_image(observation_size, bounds, hidden=8):
 def evaluation(steps, mean, std=2.5, version=VERSION):
     return {"env_steps": steps, "updates": steps, "policy_version": version, "return_mean": mean,
             "return_std": std, "episodes": 10, "length_mean": 200.0, "unix_time": 1.0}
+
+
+class PolicysViewTest(unittest.TestCase):
+    def view(self, space, observation_size, encoder=None, hide_velocities=False):
+        metadata = mock.Mock(observation_size=observation_size, encoder=encoder)
+        env = mock.Mock(observation_space=space)
+        return policys_view.PolicysView(env, "A-v1", hide_velocities, metadata)
+
+    def test_parts_of_observations_are_one_vector_as_actors_make_it(self):
+        space = spaces.Dict({"pose": spaces.Box(-1, 1, (2, 2)),
+                             "gear": spaces.Discrete(3, start=5),
+                             "both": spaces.Tuple((spaces.MultiBinary(2),
+                                                   spaces.MultiDiscrete([2, 3])))})
+        seen = self.view(space, 4 + 3 + 2 + 5).first(
+            {"pose": np.array([[1, 2], [3, 4]], np.float32), "gear": 6,
+             "both": (np.array([1, 0]), np.array([1, 2]))})
+        # Gymnasium sorts the keys of a Dict.
+        np.testing.assert_array_equal(
+            seen.vector, [[1, 0] + [0, 1] + [0, 0, 1] + [0, 1, 0] + [1, 2, 3, 4]])
+        self.assertIsNone(seen.images)
+
+    def test_frames_are_stacked_from_the_first_of_the_episode_on(self):
+        space = spaces.Dict({"camera": spaces.Box(0, 255, (4, 3), np.uint8),
+                             "speed": spaces.Box(0, 9, (1,), np.float32)})
+        encoder = Encoder(4, 3, 1, 3, (Convolution(2, 2, 1),), 8)
+        view = self.view(space, 1, encoder)
+
+        def stack(seen):
+            self.assertEqual(seen.images.shape, (1, 3, 4, 3, 1))
+            return seen.images[0, :, 0, 0, 0].tolist()
+
+        def frame(number):
+            return {"camera": np.full((4, 3), number, np.uint8), "speed": np.ones(1, np.float32)}
+
+        self.assertEqual(stack(view.first(frame(7))), [7, 7, 7])
+        self.assertEqual(stack(view.next(frame(8))), [7, 7, 8])
+        self.assertEqual(stack(view.next(frame(9))), [7, 8, 9])
+        self.assertEqual(stack(view.next(frame(10))), [8, 9, 10])
+        self.assertEqual(stack(view.first(frame(1))), [1, 1, 1])
+
+    def test_choices_begin_where_the_space_does(self):
+        self.assertEqual(policys_view.to_action(spaces.Discrete(3, start=5), np.array([2])), 7)
+        grid = spaces.MultiDiscrete([[3, 3], [3, 3]])
+        np.testing.assert_array_equal(policys_view.to_action(grid, np.array([0, 1, 2, 0])),
+                                      [[0, 1], [2, 0]])
+        box = spaces.Box(-1, 1, (2, 1), np.float64)
+        action = policys_view.to_action(box, np.array([0.5, -0.5], np.float32))
+        self.assertEqual((action.shape, action.dtype), ((2, 1), np.float64))
 
 
 class PoliciesLeaveTest(unittest.TestCase):
@@ -150,6 +201,14 @@ class PoliciesLeaveTest(unittest.TestCase):
         steps = [int(word.split()[0]) for word in said.split(" in ")[1:]]
         self.assertEqual(len(pictures), sum(steps) + 2)
         self.assertGreater(pictures[0, :480].std(), 10, "an empty picture")
+
+    def test_mujocos_camera_goes_along_with_a_body_that_runs(self):
+        for name, camera in (("HalfCheetah-v5", "track"), ("Hopper-v5", None)):
+            env = gymnasium.make(name, render_mode="rgb_array")
+            environments.follow_the_body(env)
+            renderer = env.unwrapped.mujoco_renderer
+            number = renderer.camera_id
+            self.assertEqual(renderer.model.camera(number).name if number >= 0 else None, camera)
 
     def test_what_is_missing_is_named(self):
         run = self.run_folder("run", [])
