@@ -25,6 +25,7 @@
 #include "actor/run_evaluator.h"
 #include "common/config.h"
 #include "common/find_shards.h"
+#include "common/frame_stack.h"
 #include "common/program.h"
 #include "common/recurrence.h"
 
@@ -107,7 +108,9 @@ int64_t MemorySize(const proto::Config& config) {
 UnrollRule Unroll(const proto::Config& config) {
   if (!IsOnPolicy(config)) return {};
   const proto::Ppo& ppo = config.learner().ppo();
-  return {.length = ppo.unroll_length(), .synchronous = ppo.max_policy_lag() == 0};
+  return {.length = ppo.unroll_length(),
+          .synchronous = ppo.max_policy_lag() == 0,
+          .lead_rows = LeadRows(ppo)};
 }
 
 RowWriterOptions WriterOptions(const Program& program, const Directory& directory) {

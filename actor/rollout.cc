@@ -223,7 +223,7 @@ absl::Status Rollout::AppendStep(int env) {
   absl::c_copy(Memory(next_memory_, env), Memory(memory_, env).begin());
   const uint32_t flags = (envs_.terminated()[env] != 0 ? kTerminated : 0u) |
                          (envs_.truncated()[env] != 0 ? kTruncated : 0u);
-  absl::StatusOr<int64_t> place = PlaceInWindow(*number);
+  absl::StatusOr<int64_t> place = PlaceInUnroll(*number);
   if (flags != 0) {
     CountEpisode(env);
     place = AppendFinal(env, next, flags);
@@ -251,7 +251,7 @@ absl::StatusOr<int64_t> Rollout::AppendFinal(int env, const Seen& seen, uint32_t
       writer_.Append(env, [&](absl::Span<char> row) { packer_.PackFinal(last, row); });
   if (!number.ok()) return number.status();
   open_[env] = 0;
-  return PlaceInWindow(*number);
+  return PlaceInUnroll(*number);
 }
 
 // The window's last row shows what the next policy acts on.

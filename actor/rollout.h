@@ -32,11 +32,14 @@ struct RolloutMetrics {
 
 // How an actor's rows are cut for an on-policy learner.
 struct UnrollRule {
-  // Rows of a window but the last; 0: rows are not cut.
+  // Rows of an unroll but the last; 0: rows are not cut.
   int64_t length = 0;
   // Every environment makes one unroll with one policy, and then waits for the next, or until the
   // learner asks for more of this one.
   bool synchronous = false;
+  // Rows at the beginning of a stream that are in no unroll: the stacks of frames in the first one
+  // reach into them (common/frame_stack.h).
+  int64_t lead_rows = 0;
 };
 
 // The actor's loop: one batched forward for every environment that waits for an action, steps of
@@ -45,8 +48,8 @@ struct UnrollRule {
 // The episode of an environment that failed ends as truncated, with the last observation that it
 // gave.
 //
-// With an UnrollRule the last row of each window, the rows [k W, (k + 1) W) of a stream with
-// W = length + 1, holds no action: it is the last of an episode, or one flagged kCut.
+// With an UnrollRule the last row of each unroll, the rows lead_rows + [k W, (k + 1) W) of a stream
+// with W = length + 1, holds no action: it is the last of an episode, or one flagged kCut.
 //
 // Owned and run by one thread; only RequestStop may come from another.
 class Rollout final {
@@ -82,9 +85,9 @@ class Rollout final {
   absl::Status AppendStep(int env);
   // Ends the episode of an environment that failed.
   absl::Status AppendLoss(int env);
-  // Appends an observation without action; returns the row's place in its window.
+  // Appends an observation without action; returns the row's place in its unroll.
   absl::StatusOr<int64_t> AppendFinal(int env, const Seen& seen, uint32_t flags);
-  // Closes the window if only its last row is missing.  `place`: of the last row.
+  // Closes the unroll if only its last row is missing.  `place`: of the last row.
   absl::Status CloseUnroll(int env, int64_t place);
   // What `env` shows now is what it is to act on next.
   void Observe(int env, bool begins);
@@ -103,8 +106,10 @@ class Rollout final {
   absl::Span<float> Memory(std::vector<float>& of_all, int64_t env) const {
     return absl::MakeSpan(of_all).subspan(env * state_size_, state_size_);
   }
-  int64_t PlaceInWindow(uint64_t number) const {
-    return static_cast<int64_t>(number % static_cast<uint64_t>(unroll_.length + 1));
+  // Of a row in its unroll; -1: it is in none.
+  int64_t PlaceInUnroll(uint64_t number) const {
+    const auto row = static_cast<int64_t>(number);
+    return row < unroll_.lead_rows ? -1 : (row - unroll_.lead_rows) % (unroll_.length + 1);
   }
   void CountEpisode(int env);
   void Use(std::unique_ptr<Policy> policy);

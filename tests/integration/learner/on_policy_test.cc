@@ -16,6 +16,7 @@
 #include "actor/run_actor.h"
 #include "common/config.h"
 #include "common/crc32c.h"
+#include "common/frame_stack.h"
 #include "common/recurrence.h"
 #include "common/snapshot_client.h"
 #include "learner/make_algorithm.h"
@@ -103,7 +104,9 @@ class OnPolicyTest : public testing::Test {
                      .seed = static_cast<uint64_t>(index),
                      .with_log_prob = true,
                      .state_size = StateSize(config_.learner().ppo().recurrence()),
-                     .unroll = {.length = kLength, .synchronous = true},
+                     .unroll = {.length = kLength,
+                                .synchronous = true,
+                                .lead_rows = LeadRows(config_.learner().ppo())},
                      .writer = WriterOptions(config_.actor().num_envs()),
                      .snapshots = {.shards = shards_, .run = config_.run()}}));
   }
@@ -111,10 +114,13 @@ class OnPolicyTest : public testing::Test {
   // The learner, once the first actor has brought the layout.
   void StartLearner(int64_t max_policy_lag = 0, absl::Duration stall = absl::Milliseconds(500)) {
     const TableInfo info = replay_->WaitForTable(absl::InfiniteFuture()).value();
-    algorithm_ = MakeAlgorithm(config_, info.layout).value();
+    proto::Config config = config_;
+    config.mutable_learner()->mutable_ppo()->clear_encoder();  // rows here have no images
+    algorithm_ = MakeAlgorithm(config, info.layout).value();
     batches_ = std::make_unique<OnPolicyBatches>(
         *replay_, OnPolicyBatches::Options{.batch_windows = kWindows,
                                            .window_length = info.window_length,
+                                           .lead_rows = LeadRows(config_.learner().ppo()),
                                            .stride_bytes = info.layout.stride_bytes(),
                                            .max_policy_lag = max_policy_lag,
                                            .stall = stall});
@@ -202,6 +208,36 @@ TEST_F(OnPolicyTest, EveryRowOfABatchWasDrawnByTheVersionItIsTrainedFor) {
   for (int i = 0; i < 30; ++i) ASSERT_NO_FATAL_FAILURE(LearnOneVersion());
   EXPECT_EQ(batches_->steps_too_old(), 0);
   EXPECT_EQ(replay_->counts().inserted, 30u * kWindows);  // each made one unroll, and waited
+}
+
+class OnPolicyStacksTest : public OnPolicyTest {
+ protected:
+  OnPolicyStacksTest() : OnPolicyTest({"learner.ppo.encoder.frame_stack=3"}) {}
+};
+
+TEST_F(OnPolicyStacksTest, WindowsReachBackBehindTheirUnrollWithoutWaitingForTheNext) {
+  constexpr int64_t kLead = 3;
+  StartActor();
+  StartActor();
+  StartLearner(/*max_policy_lag=*/0, /*stall=*/absl::InfiniteDuration());
+  for (int round = 0; round < 10; ++round) {
+    Publish();
+    const WindowBatch batch = Next();
+    ASSERT_EQ(batch.window_length, kLead + kLength + 1);
+    for (int64_t i = 0; i < kWindows; ++i) {
+      for (int64_t t = kLead; t < batch.window_length; ++t) {
+        const RowHeader header = ReadRowHeader(batch.row(i, t));
+        ASSERT_EQ(header.policy_version, version_.Packed()) << "window " << i << ", row " << t;
+        const bool is_last = t == batch.window_length - 1;
+        ASSERT_TRUE(is_last ? IsFinal(header.flags) : header.flags != kCut) << "window " << i;
+      }
+      if (round == 0) continue;
+      const RowHeader before = ReadRowHeader(batch.row(i, kLead - 1));
+      EXPECT_TRUE(IsFinal(before.flags));
+      EXPECT_LT(before.policy_version, version_.Packed());
+    }
+  }
+  EXPECT_EQ(batches_->steps_too_old(), 0);
 }
 
 class OnPolicyMemoryTest : public OnPolicyTest {
