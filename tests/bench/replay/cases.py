@@ -158,6 +158,37 @@ def sample_humanoid(bench):
                           results["transport"], "rate", window_bytes=reply / batch)
 
 
+def pixels(bench):
+    """Frames of 84x84 beside what gRPC alone carries in messages of that size; windows are stacks of
+    4 frames and the next one.  And the bytes that a frame costs where it is stored."""
+    rows, length, batch, in_flight = bench.rows // 20, 5, 32, 8
+    row, frame = STRIDE_BYTES["pixels"], 84 * 84
+    reply = batch * (length * row + ROW_ID_BYTES)
+    shape = {"batch": batch, "window_length": length, "in_flight": in_flight}
+    message = 9 * row  # as many as fit into 64 KiB
+    with bench.shard("pixels", tables__capacity_rows=rows, tables__window__length=length,
+                     learner__sac__n_step=length - 1) as shard:
+        shard.fill(rows)
+        results = bench.rounds.in_turns({
+            "append": lambda: bench.load(shard, "append", message_bytes=message),
+            "sent": lambda: bench.transport(message_bytes=message, reply_bytes=16),
+            "sample": lambda: bench.load(shard, "sample", **shape),
+            "received": lambda: bench.transport(message_bytes=16, reply_bytes=reply,
+                                                in_flight=in_flight)})
+        stored = [{"bytes": shard.stored_bytes() / int(shard.table()["rows"])}]
+    for side, key, size in (("append", "rows_per_second", row),
+                            ("sent", "messages_per_second", message),
+                            ("sample", "windows_per_second", reply / batch),
+                            ("received", "messages_per_second", reply)):
+        for result in results[side]:
+            result["rate"] = result[key] * size / 1e9
+    for side, alone in (("append", "sent"), ("sample", "received")):
+        bench.lines.write(f"{side}_bytes", "pixels/84x84", "GB/s", results[side], "rate", TRANSPORT,
+                          results[alone], "rate")
+    bench.lines.write("memory", "pixels/84x84/stack_of_4", "bytes/frame", stored, "bytes",
+                      frame_bytes=frame, allowed=1.05 * frame)
+
+
 def mixed_alone(bench):
     """Both at once without a rate limit: each side's share of its rate alone."""
     with bench.shard() as shard:

@@ -37,6 +37,14 @@ class ReplayBench(unittest.TestCase):
                 self.assertGreater(line["value"], 0, line)
             self.assertNotIn("peer", line)
 
+    def test_a_frame_in_stacks_of_four_is_stored_once(self):
+        lines = {line["name"]: line for line in lines_of("pixels")}
+        self.assertGreater(lines["replay.append_bytes"]["value"], 0)
+        self.assertGreater(lines["replay.sample_bytes"]["value"], 0)
+        stored = lines["replay.memory"]
+        self.assertGreaterEqual(stored["value"], stored["frame_bytes"])
+        self.assertLessEqual(stored["value"], stored["allowed"])
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -34,7 +34,7 @@ ABSL_FLAG(std::string, target, "127.0.0.1:7001", "host:port of the shard");
 ABSL_FLAG(int, server_pid, 0, "the shard's process, for its CPU time; 0: not measured");
 ABSL_FLAG(std::string, run, "bench", "name of the run");
 ABSL_FLAG(std::string, table, "replay", "table");
-ABSL_FLAG(std::string, layout, "half_cheetah", "half_cheetah or humanoid");
+ABSL_FLAG(std::string, layout, "half_cheetah", "half_cheetah, humanoid or pixels");
 ABSL_FLAG(int, clients, 1, "appending and sampling clients, each on a connection of its own");
 ABSL_FLAG(int, append_clients, 0, "if not --clients");
 ABSL_FLAG(int, sample_clients, 0, "if not --clients");

@@ -34,13 +34,27 @@ void AddColumn(absl::string_view name, uint32_t size, proto::Layout* layout) {
   if (size > 0) column->add_shape(size);
 }
 
+// One frame of an Atari game, beside the three numbers that say which it is.
+absl::StatusOr<Layout> PixelLayout() {
+  proto::Layout layout;
+  AddColumn(kObservation, 3, &layout);
+  AddColumn(kAction, 1, &layout);
+  AddColumn(kReward, 0, &layout);
+  proto::Column* image = layout.add_columns();
+  image->set_name(absl::StrCat(kObservationPrefix, "image"));
+  image->set_dtype(proto::UINT8);
+  for (const uint32_t axis : {84, 84, 1}) image->add_shape(axis);
+  return Layout::FromProto(layout);
+}
+
 }  // namespace
 
 absl::StatusOr<Layout> LayoutNamed(absl::string_view name) {
   proto::Layout layout;
+  if (name == "pixels") return PixelLayout();
   if (name != "half_cheetah" && name != "humanoid") {
     return absl::InvalidArgumentError(
-        absl::StrCat("--layout ", name, ": there are half_cheetah and humanoid"));
+        absl::StrCat("--layout ", name, ": there are half_cheetah, humanoid and pixels"));
   }
   const bool humanoid = name == "humanoid";
   layout.set_environment(humanoid ? "Humanoid-v5" : "HalfCheetah-v5");

@@ -15,7 +15,8 @@ namespace troupe {
 // The rows of a load client: those of a MuJoCo task, except that the first three observations name
 // the row's stream and number, so that whoever gets a window can tell whether it is one.
 
-// "half_cheetah" (17 observations, 6 actions) or "humanoid" (348, 17).
+// "half_cheetah" (17 observations, 6 actions), "humanoid" (348, 17) or "pixels" (a frame of 84x84
+// bytes).
 absl::StatusOr<Layout> LayoutNamed(absl::string_view name);
 
 // What is packed into a row once and then copied: rows that differ in every byte that matters to

@@ -11,7 +11,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 CONFIG = HERE / "replay.txtpb"
 PATIENCE_SECONDS = 120
 POLL_SECONDS = 0.0005
-STRIDE_BYTES = {"half_cheetah": 112, "humanoid": 1480}
+STRIDE_BYTES = {"half_cheetah": 112, "humanoid": 1480, "pixels": 7096}
 
 
 def run_load(bin_dir, **flags):
@@ -95,6 +95,10 @@ class Shard:
     def load(self, mode, **flags):
         return run_load(self._bin, mode=mode, target=self._target, server_pid=self.pid,
                         layout=self._layout, **flags)
+
+    def stored_bytes(self):
+        """Of its files, with their headers and indices."""
+        return sum(path.stat().st_blocks * 512 for path in (self._dir / "data").rglob("*"))
 
     def fill(self, rows):
         return self.load("fill", rows=rows)
