@@ -47,12 +47,11 @@ Rollout::Rollout(VectorEnv& envs, const RowPacker& packer, RowWriter& writer, Po
       seed_(seed),
       num_envs_(envs.num_envs()),
       observation_size_(envs.spec().observation_size),
-      image_bytes_(envs.spec().image_bytes),
       action_size_(envs.spec().action_size),
       state_size_(packer.recurrent_state_size()),
       unroll_(unroll),
       observations_(num_envs_ * observation_size_),
-      frames_(num_envs_, image_bytes_),
+      frames_(num_envs_, envs.spec().image_bytes),
       actions_(num_envs_ * action_size_),
       row_actions_(actions_.size()),
       log_probs_(num_envs_),
@@ -183,14 +182,8 @@ void Rollout::Scatter() {
   }
 }
 
-Rollout::Seen Rollout::Shown(absl::Span<const float> observations, absl::Span<const uint8_t> images,
-                             int env) const {
-  return {observations.subspan(env * observation_size_, observation_size_),
-          images.subspan(env * image_bytes_, image_bytes_)};
-}
-
 void Rollout::Observe(int env, bool begins) {
-  const Seen seen = Shown(envs_.observations(), envs_.images(), env);
+  const Seen seen{Row(envs_.observations(), env), envs_.images(env)};
   absl::c_copy(seen.numbers, Observation(env).begin());
   if (!begins) return frames_.Push(env, seen.images);
   frames_.Begin(env, seen.images);
@@ -199,7 +192,7 @@ void Rollout::Observe(int env, bool begins) {
 }
 
 absl::Status Rollout::AppendStep(int env) {
-  const Seen next = Shown(envs_.next_observations(), envs_.next_images(), env);
+  const Seen next{Row(envs_.next_observations(), env), envs_.next_images(env)};
   const float reward = envs_.rewards()[env];
   if (!AllFinite(next.numbers) || !std::isfinite(reward)) {
     return absl::InternalError(

@@ -100,7 +100,9 @@ class Rollout final {
     return absl::MakeSpan(observations_).subspan(env * observation_size_, observation_size_);
   }
   Seen Acted(int env) { return {Observation(env), frames_.newest(env)}; }
-  Seen Shown(absl::Span<const float> observations, absl::Span<const uint8_t> images, int env) const;
+  absl::Span<const float> Row(absl::Span<const float> of_all, int env) const {
+    return of_all.subspan(env * observation_size_, observation_size_);
+  }
   void Gather();
   void Scatter();
   absl::Span<float> Memory(std::vector<float>& of_all, int64_t env) const {
@@ -122,7 +124,6 @@ class Rollout final {
   const uint64_t seed_;
   const int64_t num_envs_;
   const int64_t observation_size_;
-  const int64_t image_bytes_;
   const int64_t action_size_;
   const int64_t state_size_;  // of a policy's memory; 0: it has none
   const UnrollRule unroll_;

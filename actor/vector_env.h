@@ -48,9 +48,9 @@ class VectorEnv {
   absl::Span<const float> observations() const { return observations_; }
   // s_{t+1} of the step: the last observation where an episode ended.  [n, observation]
   absl::Span<const float> next_observations() const { return next_observations_; }
-  // The images of both.  [n, image_bytes]
-  absl::Span<const uint8_t> images() const { return images_; }
-  absl::Span<const uint8_t> next_images() const { return next_images_; }
+  // The images of both.  [image_bytes]
+  absl::Span<const uint8_t> images(int env) const { return images_[env]; }
+  absl::Span<const uint8_t> next_images(int env) const { return next_images_[env]; }
   absl::Span<const float> rewards() const { return rewards_; }          // [n]
   absl::Span<const uint8_t> terminated() const { return terminated_; }  // [n]
   absl::Span<const uint8_t> truncated() const { return truncated_; }    // [n]
@@ -80,7 +80,8 @@ class VectorEnv {
 
   const EnvSpec spec_;
   std::vector<float> observations_, next_observations_, rewards_;
-  std::vector<uint8_t> images_, next_images_, terminated_, truncated_, lost_;
+  std::vector<absl::Span<const uint8_t>> images_, next_images_;
+  std::vector<uint8_t> terminated_, truncated_, lost_;
   std::vector<double> episode_returns_;
   std::vector<int64_t> episode_lengths_;
 

@@ -70,7 +70,7 @@ class EnvChild final {
   void Begin(absl::Span<const uint16_t> slots);
   // Begins an episode in every slot.  REQUIRES: no slot is busy.
   void BeginEpisodes();
-  // Appends what is done to `events`.
+  // Hears one message, if there is one, and appends what is done to `events`.
   void Turn(absl::Time now, std::vector<Event>* events);
   // The environment of `slot` gave numbers that cannot be learned from.
   void Reject(int slot, const std::string& why);

@@ -60,11 +60,13 @@ class BoxLeaf:
         return list(self.shape) or [1]
 
     def write(self, value, view):
-        value = np.asarray(value)
-        if value.shape != self.shape:
-            raise FaultyEnvironment(
-                f"{self.name} has the shape {value.shape}, its space says {self.shape}")
-        if value.dtype != self.dtype:
+        # The common case first: every step comes here.
+        if type(value) is not np.ndarray or value.shape != self.shape or (
+                value.dtype is not self.dtype):
+            value = np.asarray(value)
+            if value.shape != self.shape:
+                raise FaultyEnvironment(
+                    f"{self.name} has the shape {value.shape}, its space says {self.shape}")
             same_kind(value, self.dtype, self.name)
         view[...] = value
 
@@ -152,7 +154,8 @@ class ContinuousAction:
             "high": [float(x) if np.isfinite(x) else None for x in np.ravel(space.high)]}
 
     def read(self, view):
-        return view.astype(self.dtype).reshape(self.shape)
+        action = view.astype(self.dtype)
+        return action if len(self.shape) == 1 else action.reshape(self.shape)
 
 
 class ChosenAction:
@@ -191,9 +194,9 @@ class Slot:
     def __init__(self, env, leaves, action, memory, offsets):
         self._env, self._action = env, action
         self._leaves, self._offsets = leaves, offsets
-        self._header_ints = np.frombuffer(memory, np.uint64, 1, 0)
-        self._reward = np.frombuffer(memory, np.float64, 1, 8)
-        self._flags = np.frombuffer(memory, np.uint8, 4, 16)
+        self._seed = memory[0:8].cast("Q")
+        self._reward = memory[8:16].cast("d")
+        self._flags = memory[16:20]
         self._action_view = np.frombuffer(memory, np.float64, action.size, offsets["action"])
         self._last = self._views(memory, "last_observation", "last_images")
         self._first = self._views(memory, "first_observation", "first_images")
@@ -211,32 +214,30 @@ class Slot:
             views.append(view.reshape(leaf.shape))
         return list(zip(self._leaves, views))
 
-    @staticmethod
-    def _show(observation, views):
-        for leaf, view in views:
-            leaf.write(at(observation, leaf.path), view)
-
     def carry_out(self):
         if self._flags[0] == RESET:
             self._reset()
             return
         result = self._env.step(self._action.read(self._action_view))
-        if not isinstance(result, tuple) or len(result) != 5:
+        if type(result) is not tuple or len(result) != 5:
             raise FaultyEnvironment("step() gave " + (
                 f"{len(result)} values" if isinstance(result, tuple) else str(type(result))) +
                 ", Gymnasium's gives 5: observation, reward, terminated, truncated, info")
         observation, reward, terminated, truncated, _ = result
-        self._show(observation, self._last)
+        for leaf, view in self._last:
+            leaf.write(at(observation, leaf.path) if leaf.path else observation, view)
         self._reward[0] = reward
-        self._flags[1] = 1 if terminated else 0
-        self._flags[2] = 1 if truncated else 0
+        flags = self._flags
+        flags[1] = 1 if terminated else 0
+        flags[2] = 1 if truncated else 0
         if terminated or truncated:
             self._reset()
 
     def _reset(self):
         # Gymnasium's seeds are of 32 bits for some environments.
-        observation, _ = self._env.reset(seed=int(self._header_ints[0]) & 0x7fffffff)
-        self._show(observation, self._first)
+        observation, _ = self._env.reset(seed=self._seed[0] & 0x7fffffff)
+        for leaf, view in self._first:
+            leaf.write(at(observation, leaf.path), view)
 
 
 class Child:
@@ -279,13 +280,13 @@ class Child:
 
     def serve(self):
         buffer = bytearray(4096)
-        numbers = memoryview(buffer).cast("H")
+        numbers, slots = memoryview(buffer).cast("H"), self._slots
         while True:
             size = self._channel.recv_into(buffer)
             if size == 0:
                 return
-            for i in numbers[:size // 2]:
-                self._slots[i].carry_out()
+            for i in numbers[:size // 2].tolist():
+                slots[i].carry_out()
             self._channel.send(memoryview(buffer)[:size])
 
     def close(self):

@@ -12,14 +12,12 @@ namespace troupe {
 
 absl::StatusOr<std::unique_ptr<Env>> GymnasiumEnv::Make(const proto::Environment& config) {
   std::unique_ptr<GymnasiumEnv> env(new GymnasiumEnv);
-  env->children_.push_back(std::make_unique<EnvChild>(
+  env->child_ = std::make_unique<EnvChild>(
       EnvChild::Options{.config = config, .num_slots = 1, .name = "an environment"},
-      [e = env.get()](int) { return e->seed_; }, &env->faults_));
-  while (env->child().spec() == nullptr || env->child().num_busy() > 0) {
-    if (!env->child().status().ok()) return env->child().status();
-    WaitForChildren(env->children_, absl::InfiniteFuture());
-    std::vector<EnvChild::Event> events;
-    env->child().Turn(absl::Now(), &events);
+      [e = env.get()](int) { return e->seed_; }, &env->faults_);
+  while (env->child_->spec() == nullptr || env->child_->num_busy() > 0) {
+    if (!env->child_->status().ok()) return env->child_->status();
+    WaitAndTurn({env->child_.get()}, absl::InfiniteFuture(), [](int, const EnvChild::Event&) {});
   }
   env->last_.resize(env->spec().observation_size);
   env->images_.resize(env->spec().image_bytes);
@@ -29,12 +27,13 @@ absl::StatusOr<std::unique_ptr<Env>> GymnasiumEnv::Make(const proto::Environment
 GymnasiumEnv::~GymnasiumEnv() = default;
 
 bool GymnasiumEnv::Await() {
-  std::vector<EnvChild::Event> events;
-  while (child().num_busy() > 0) {
-    WaitForChildren(children_, absl::InfiniteFuture());
-    child().Turn(absl::Now(), &events);
+  bool kept = false;
+  while (child_->num_busy() > 0) {
+    WaitAndTurn({child_.get()}, absl::InfiniteFuture(), [&](int, const EnvChild::Event& event) {
+      kept = event.result != EnvChild::Result::kLost;
+    });
   }
-  return !events.empty() && events.back().result != EnvChild::Result::kLost;
+  return kept;
 }
 
 void GymnasiumEnv::Show(const ObservationView& view, absl::Span<double> observation) {
@@ -45,9 +44,9 @@ void GymnasiumEnv::Show(const ObservationView& view, absl::Span<double> observat
 
 void GymnasiumEnv::Reset(uint64_t seed, absl::Span<double> observation) {
   seed_ = seed;
-  child().BeginEpisodes();
+  child_->BeginEpisodes();
   Await();  // a child that was replaced has begun an episode, too
-  Show(child().slots().first(0), observation);
+  Show(child_->slots().first(0), observation);
 }
 
 StepResult GymnasiumEnv::Step(absl::Span<const double> action, absl::Span<double> observation) {
@@ -56,8 +55,8 @@ StepResult GymnasiumEnv::Step(absl::Span<const double> action, absl::Span<double
 }
 
 void GymnasiumEnv::BeginStep(absl::Span<const double> action) {
-  absl::c_copy(action, child().slots().action(0).begin());
-  child().Begin({0});
+  absl::c_copy(action, child_->slots().action(0).begin());
+  child_->Begin({0});
 }
 
 StepResult GymnasiumEnv::FinishStep(absl::Span<double> observation) {
@@ -65,12 +64,12 @@ StepResult GymnasiumEnv::FinishStep(absl::Span<double> observation) {
     absl::c_copy(last_, observation.begin());
     return {.truncated = true};
   }
-  const SlotHeader& header = child().slots().header(0);
-  const ObservationView last = child().slots().last(0);
+  const SlotHeader& header = child_->slots().header(0);
+  const ObservationView last = child_->slots().last(0);
   double sum = header.reward;
   for (const double value : last.numbers) sum += value;
   if (!std::isfinite(sum)) {
-    child().Reject(0, "gave numbers that are not finite");
+    child_->Reject(0, "gave numbers that are not finite");
     return FinishStep(observation);
   }
   Show(last, observation);

@@ -21,7 +21,7 @@ class GymnasiumEnv final : public Env {
   static absl::StatusOr<std::unique_ptr<Env>> Make(const proto::Environment& config);
   ~GymnasiumEnv() override;
 
-  const EnvSpec& spec() const override { return *children_.front()->spec(); }
+  const EnvSpec& spec() const override { return *child_->spec(); }
   void Reset(uint64_t seed, absl::Span<double> observation) override;
   StepResult Step(absl::Span<const double> action, absl::Span<double> observation) override;
   void BeginStep(absl::Span<const double> action) override;
@@ -34,16 +34,15 @@ class GymnasiumEnv final : public Env {
  private:
   GymnasiumEnv() = default;
 
-  EnvChild& child() const { return *children_.front(); }
   // Until the child is not busy; false: it lost its episode.
   bool Await();
   void Show(const ObservationView& view, absl::Span<double> observation);
 
   uint64_t seed_ = 0;  // of the next episode
   EnvFaults faults_;
-  std::vector<std::unique_ptr<EnvChild>> children_;  // one
-  std::vector<double> last_;                         // [observation_size], shown last
-  std::vector<uint8_t> images_;                      // [image_bytes]
+  std::unique_ptr<EnvChild> child_;
+  std::vector<double> last_;     // [observation_size], shown last
+  std::vector<uint8_t> images_;  // [image_bytes]
 };
 
 }  // namespace troupe

@@ -30,20 +30,19 @@ std::string ChildName(int first, int size) {
                    : absl::StrCat("environments ", first, " to ", first + size - 1);
 }
 
-bool IsIntroduced(const std::unique_ptr<EnvChild>& child) {
-  return child->spec() != nullptr || !child->status().ok();
-}
+using Children = std::vector<std::unique_ptr<EnvChild>>;
 
-absl::Status AwaitSpecs(const std::vector<std::unique_ptr<EnvChild>>& children) {
-  std::vector<EnvChild::Event> none;
-  while (!absl::c_all_of(children, IsIntroduced)) {
-    WaitForChildren(children, absl::InfiniteFuture());
+absl::Status AwaitSpecs(const Children& children) {
+  std::vector<EnvChild*> unknown;
+  do {
+    unknown.clear();
     for (const auto& child : children) {
-      if (!IsIntroduced(child)) child->Turn(absl::Now(), &none);
+      if (!child->status().ok()) return child->status();
+      if (child->spec() == nullptr) unknown.push_back(child.get());
     }
-  }
+    WaitAndTurn(unknown, absl::InfiniteFuture(), [](int, const EnvChild::Event&) {});
+  } while (!unknown.empty());
   for (const auto& child : children) {
-    if (!child->status().ok()) return child->status();
     if (*child->spec() != *children.front()->spec()) {
       return absl::InvalidArgumentError("two children have environments of different spaces");
     }
@@ -82,7 +81,9 @@ GymnasiumEnvs::GymnasiumEnvs(Parts parts, int num_envs, int envs_per_child)
       envs_per_child_(envs_per_child),
       parts_(std::move(parts)),
       early_(parts_.children.size()),
-      late_(parts_.children.size()) {}
+      late_(parts_.children.size()) {
+  for (const auto& child : parts_.children) all_.push_back(child.get());
+}
 
 GymnasiumEnvs::~GymnasiumEnvs() {
   for (const auto& child : parts_.children) child->HangUp();
@@ -104,8 +105,7 @@ int GymnasiumEnvs::NumBusy() const {
 absl::Status GymnasiumEnvs::AwaitEpisodes() {
   done_.clear();
   while (NumBusy() > 0) {
-    WaitForChildren(parts_.children, absl::InfiniteFuture());
-    Turn(absl::Now());
+    Await(absl::InfiniteFuture());
     for (const auto& child : parts_.children) {
       if (!child->status().ok()) return child->status();
     }
@@ -144,20 +144,16 @@ absl::Span<const int> GymnasiumEnvs::Finish() {
   done_.clear();
   const size_t enough = (NumBusy() + 1) / 2;
   const absl::Time start = absl::Now();
-  for (absl::Time now = start;; now = absl::Now()) {
-    Turn(now);
-    const absl::Time end = start + (done_.empty() ? kLongest : kPatience);
-    if (done_.size() >= enough || now >= end) return done_;
-    WaitForChildren(parts_.children, end);
-  }
+  absl::Time end = start;
+  do {
+    end = start + (done_.empty() ? kLongest : kPatience);
+    Await(end);
+  } while (done_.size() < enough && absl::Now() < end);
+  return done_;
 }
 
-void GymnasiumEnvs::Turn(absl::Time now) {
-  for (size_t child = 0; child < parts_.children.size(); ++child) {
-    events_.clear();
-    parts_.children[child]->Turn(now, &events_);
-    for (const EnvChild::Event& event : events_) Take(static_cast<int>(child), event);
-  }
+void GymnasiumEnvs::Await(absl::Time until) {
+  WaitAndTurn(all_, until, [this](int child, const EnvChild::Event& event) { Take(child, event); });
 }
 
 void GymnasiumEnvs::Take(int child, const EnvChild::Event& event) {
@@ -167,7 +163,8 @@ void GymnasiumEnvs::Take(int child, const EnvChild::Event& event) {
   const ObservationView first = of_it.slots().first(event.slot);
   if (!AllFinite(first.numbers))
     return of_it.Reject(event.slot, absl::StrCat("began with ", kNotFinite));
-  Show(first, env, observations_, images_);
+  Show(first, env, observations_);
+  images_[env] = first.images;
   ++(*parts_.episodes)[env];
   RecordBeginning(env, event.result == EnvChild::Result::kLost);
   done_.push_back(env);
@@ -184,17 +181,17 @@ void GymnasiumEnvs::TakeStep(int env, EnvChild& child, int slot) {
   if (!std::isfinite(result.reward) || !AllFinite(last.numbers) || !AllFinite(next.numbers)) {
     return child.Reject(slot, absl::StrCat("gave ", kNotFinite));
   }
-  Show(last, env, next_observations_, next_images_);
-  Show(next, env, observations_, images_);
+  Show(last, env, next_observations_);
+  Show(next, env, observations_);
+  next_images_[env] = last.images;
+  images_[env] = next.images;
   Record(env, result);
   if (ended) ++(*parts_.episodes)[env];
   done_.push_back(env);
 }
 
-void GymnasiumEnvs::Show(const ObservationView& view, int env, std::vector<float>& numbers,
-                         std::vector<uint8_t>& images) {
+void GymnasiumEnvs::Show(const ObservationView& view, int env, std::vector<float>& numbers) {
   absl::c_copy(view.numbers, numbers.begin() + env * spec_.observation_size);
-  absl::c_copy(view.images, images.begin() + env * spec_.image_bytes);
 }
 
 }  // namespace troupe

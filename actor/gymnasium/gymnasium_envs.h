@@ -30,10 +30,8 @@ class GymnasiumEnvs final : public VectorEnv {
   Faults faults() const override;
 
  private:
-  using Children = std::vector<std::unique_ptr<EnvChild>>;
-
   struct Parts {
-    Children children;
+    std::vector<std::unique_ptr<EnvChild>> children;
     std::unique_ptr<EnvFaults> faults;
     std::unique_ptr<std::vector<int64_t>> episodes;  // begun, of each environment
   };
@@ -41,19 +39,18 @@ class GymnasiumEnvs final : public VectorEnv {
 
   // Until every environment has begun its first episode; the error is that of a child.
   absl::Status AwaitEpisodes();
-  // Lets every child turn once, and takes down what is done.
-  void Turn(absl::Time now);
+  // Until a child has something to say, or `until`; takes down what is done.
+  void Await(absl::Time until);
   void Take(int child, const EnvChild::Event& event);
   void TakeStep(int env, EnvChild& child, int slot);
-  void Show(const ObservationView& view, int env, std::vector<float>& numbers,
-            std::vector<uint8_t>& images);
+  void Show(const ObservationView& view, int env, std::vector<float>& numbers);
   int NumBusy() const;
 
   const int envs_per_child_;
   const Parts parts_;
-  bool is_fresh_ = true;  // the first episodes have begun, and no step
+  std::vector<EnvChild*> all_;  // of parts_.children
+  bool is_fresh_ = true;        // the first episodes have begun, and no step
   std::vector<int> done_;
-  std::vector<EnvChild::Event> events_;              // scratch
   std::vector<std::vector<uint16_t>> early_, late_;  // scratch: slots of each child
 };
 

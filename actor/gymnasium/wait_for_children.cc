@@ -3,21 +3,30 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <vector>
 
 #include "absl/time/clock.h"
 
 namespace troupe {
 
-void WaitForChildren(const std::vector<std::unique_ptr<EnvChild>>& children, absl::Time until) {
-  std::vector<pollfd> sockets;
-  for (const std::unique_ptr<EnvChild>& child : children) {
-    until = std::min(until, child->deadline());
-    if (child->socket() >= 0) sockets.push_back({.fd = child->socket(), .events = POLLIN});
+void WaitAndTurn(absl::Span<EnvChild* const> children, absl::Time until,
+                 absl::FunctionRef<void(int child, const EnvChild::Event&)> take) {
+  std::vector<pollfd> sockets(children.size());
+  for (size_t i = 0; i < children.size(); ++i) {
+    until = std::min(until, children[i]->deadline());
+    sockets[i] = {.fd = children[i]->socket(), .events = POLLIN};  // -1 is passed over
   }
-  const absl::Duration wait =
-      std::clamp(until - absl::Now(), absl::ZeroDuration(), absl::Seconds(1));
-  const timespec timeout = absl::ToTimespec(wait);
-  ppoll(sockets.data(), sockets.size(), &timeout, nullptr);
+  const timespec timeout =
+      absl::ToTimespec(std::clamp(until - absl::Now(), absl::ZeroDuration(), absl::Seconds(1)));
+  if (ppoll(sockets.data(), sockets.size(), &timeout, nullptr) < 0) return;
+  const absl::Time now = absl::Now();
+  std::vector<EnvChild::Event> events;
+  for (size_t i = 0; i < children.size(); ++i) {
+    if (sockets[i].revents == 0 && now < children[i]->deadline()) continue;
+    events.clear();
+    children[i]->Turn(now, &events);
+    for (const EnvChild::Event& event : events) take(static_cast<int>(i), event);
+  }
 }
 
 }  // namespace troupe

@@ -1,6 +1,8 @@
 // Steps per second of the vector environment with random actions, as a line of bench.jsonl.
 //   env_bench [--id HalfCheetah-v5] [--num_envs 64] [--num_threads 2] [--seconds 5]
+//             [--gymnasium [--module M] [--envs_per_child 8]]: in Python instead
 #include <iostream>
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
@@ -18,6 +20,9 @@
 ABSL_FLAG(std::string, id, "HalfCheetah-v5", "environment");
 ABSL_FLAG(int, num_envs, 64, "environments stepped together");
 ABSL_FLAG(int, num_threads, 2, "threads that step them");
+ABSL_FLAG(bool, gymnasium, false, "the environment is in Python, in child processes");
+ABSL_FLAG(std::string, module, "", "with --gymnasium: module to import");
+ABSL_FLAG(int, envs_per_child, 8, "with --gymnasium: environments of one child");
 ABSL_FLAG(double, seconds, 5, "how long to measure, after a fifth of it to warm up");
 
 namespace troupe {
@@ -43,19 +48,42 @@ std::vector<std::vector<float>> RandomActions(const VectorEnv& envs) {
   return batches;
 }
 
-// Steps until `duration` is over. Unit: environment steps per second.
+// Steps until `duration` is over, each environment as soon as it is done.
+// Unit: environment steps per second.
 double StepsPerSecond(VectorEnv* envs, const std::vector<std::vector<float>>& actions,
                       absl::Duration duration) {
+  std::vector<int> waiting(envs->num_envs());
+  std::iota(waiting.begin(), waiting.end(), 0);
   const absl::Time start = absl::Now();
-  int64_t rounds = 0;
-  while (absl::Now() - start < duration) envs->Step(actions[rounds++ % actions.size()]);
-  return static_cast<double>(rounds * envs->num_envs()) /
-         absl::ToDoubleSeconds(absl::Now() - start);
+  int64_t rounds = 0, steps = 0;
+  while (absl::Now() - start < duration) {
+    envs->Begin(waiting, actions[rounds++ % actions.size()]);
+    const absl::Span<const int> done = envs->Finish();
+    waiting.assign(done.begin(), done.end());
+    steps += static_cast<int64_t>(waiting.size());
+  }
+  const double rate = static_cast<double>(steps) / absl::ToDoubleSeconds(absl::Now() - start);
+  while (static_cast<int>(waiting.size()) < envs->num_envs()) {
+    for (const int env : envs->Finish()) waiting.push_back(env);
+  }
+  return rate;
+}
+
+proto::Environment EnvironmentConfig() {
+  proto::Environment config;
+  if (!absl::GetFlag(FLAGS_gymnasium)) {
+    config.set_id(absl::GetFlag(FLAGS_id));
+    return config;
+  }
+  proto::Gymnasium& gymnasium = *config.mutable_gymnasium();
+  gymnasium.set_id(absl::GetFlag(FLAGS_id));
+  gymnasium.set_module(absl::GetFlag(FLAGS_module));
+  gymnasium.set_envs_per_child(absl::GetFlag(FLAGS_envs_per_child));
+  return config;
 }
 
 int Run() {
-  proto::Environment config;
-  config.set_id(absl::GetFlag(FLAGS_id));
+  const proto::Environment config = EnvironmentConfig();
   auto envs = VectorEnv::Make(config, DefaultAssetDir(), absl::GetFlag(FLAGS_num_envs),
                               absl::GetFlag(FLAGS_num_threads), 1);
   if (!envs.ok()) {
@@ -67,9 +95,10 @@ int Run() {
   (*envs)->Reset();
   StepsPerSecond(envs->get(), actions, duration / 5);
   const double value = StepsPerSecond(envs->get(), actions, duration);
-  std::cout << nlohmann::json{{"name", "actor.vector_env"},
-                              {"case",
-                               absl::StrCat(config.id(), "/", absl::GetFlag(FLAGS_num_envs))},
+  std::cout << nlohmann::json{{"name", config.has_gymnasium() ? "actor.gymnasium_envs"
+                                                              : "actor.vector_env"},
+                              {"case", absl::StrCat(absl::GetFlag(FLAGS_id), "/",
+                                                    absl::GetFlag(FLAGS_num_envs))},
                               {"value", value},
                               {"unit", "steps/s"},
                               {"threads", absl::GetFlag(FLAGS_num_threads)},

@@ -127,10 +127,12 @@ TEST(GymnasiumEnvs, ObservationsOfEverySpaceBecomeColumns) {
   envs->Reset();
   envs->Step({1, 3});  // shows 4
   EXPECT_THAT(Shown(*envs, 0), ElementsAre(0, 1, 0, 4, 0.25, 0.5, 0.75, 1, 0, 0, 1, 0, 1, 0));
-  ASSERT_EQ(envs->images().size(), 60u + 20u);
-  EXPECT_THAT(envs->images().first(60), testing::Each(4));
-  EXPECT_EQ(envs->images()[60], 4);
-  EXPECT_EQ(envs->images()[79], 19 + 4);
+  const absl::Span<const uint8_t> images = envs->images(0);
+  ASSERT_EQ(images.size(), 60u + 20u);
+  EXPECT_THAT(images.first(60), testing::Each(4));
+  EXPECT_EQ(images[60], 4);
+  EXPECT_EQ(images[79], 19 + 4);
+  EXPECT_EQ(envs->next_images(0), images);
 }
 
 // One of four environments goes wrong.
