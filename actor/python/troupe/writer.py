@@ -15,7 +15,7 @@ import numpy.typing as npt
 from troupe import transitions
 from troupe.errors import Closed, LayoutError, Refused, TroupeError
 from troupe.layout import CUT, FLAGS_FIELD, PRIORITY_FIELD, TERMINATED, TRUNCATED, VERSION_FIELD
-from troupe.layout import Layout
+from troupe.layout import Column, Layout
 from troupe.proto import replay_pb2
 from troupe.shards import Backoff, Shard, to_error
 from troupe.transitions import Observation
@@ -24,6 +24,9 @@ from troupe.unacked import SentStream, UnackedRows
 # What protobuf adds to the rows of one stream in a message.
 RUN_OVERHEAD_BYTES = 32
 _POLL_SECONDS = 0.1
+_FLOATS = frozenset((float, np.float32, np.float64))
+# Rows that a stream's buffer holds at least.
+_MIN_CAPACITY = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,31 +88,50 @@ class _Lane:
         return self.unacked.bytes + self.pending_bytes
 
 
+class _Fitting:
+    """What is known to fit a column."""
+
+    def __init__(self, column: Column):
+        self.shape = column.shape
+        self.takes_floats = not column.shape and np.dtype(column.dtype).kind == "f"
+        self.dtype: np.dtype | None = None
+
+
+def _add_observation(columns: dict[str, Any], observation: Observation | None) -> None:
+    # Nearly always an array, and to ask whether it is a Mapping takes longer than to copy it.
+    if observation.__class__ is not np.ndarray and isinstance(observation, Mapping):
+        columns.update(transitions.observation_columns(observation))
+    else:
+        columns["observation"] = observation
+
+
 class Stream:
     """The rows of one environment, in order.  Made by Writer; for one thread at a time."""
 
-    def __init__(self, writer: Writer, home: _Lane):
+    def __init__(self, writer: Writer, home: _Lane, rows: np.ndarray):
+        """`rows`: its buffer, of zeros, for good."""
         self._writer = writer
         self._home = home
         self._lane = home
         self._sent: SentStream
-        self._capacity = max(1, writer.options.message_bytes // writer.layout.stride_bytes)
-        self._columns = {column.name: (column.shape, set()) for column in writer.layout}
+        self._rows = rows
+        self._capacity = len(rows)
+        self._count = 0
+        self._lock = writer._lock
+        self._stride = writer.layout.stride_bytes
+        self._message_bytes = writer.options.message_bytes
+        self._max_unacked = writer.options.max_unacked_bytes
+        self._columns = {column.name: _Fitting(column) for column in writer.layout}
+        self._views = {name: rows[name] for name in self._columns}
+        self._flags = rows[FLAGS_FIELD]
+        self._versions = rows[VERSION_FIELD]
+        self._priorities = rows[PRIORITY_FIELD]
         self._begin(home)
 
     def _begin(self, lane: _Lane) -> None:
         self._lane = lane
         self._sent = lane.unacked.begin_stream()
         lane.streams.append(self)
-        self._new_buffer()
-
-    def _new_buffer(self) -> None:
-        rows = self._rows = self._writer.layout.empty(self._capacity)
-        self._views = {name: rows[name] for name in self._columns}
-        self._flags = rows[FLAGS_FIELD]
-        self._versions = rows[VERSION_FIELD]
-        self._priorities = rows[PRIORITY_FIELD]
-        self._count = 0
 
     @property
     def id(self) -> int:
@@ -134,20 +156,27 @@ class Stream:
             columns["action"] = action
         if reward is not None:
             columns["reward"] = reward
-        values = self._checked(observation, columns)
-        final = self._checked(next_observation, {}) if ended else None
-        writer = self._writer
-        with writer._lock:
-            self._put(values, 0, policy_version, priority, timeout)
-            if final is not None:
-                self._put(final, ended, policy_version, 0.0, timeout)
+        _add_observation(columns, observation)
+        self._checked(columns)
+        if not ended:
+            with self._lock:
+                self._put(columns, 0, policy_version, priority, timeout)
+            return
+        final: dict[str, Any] = {}
+        _add_observation(final, next_observation)
+        self._checked(final)
+        with self._lock:
+            self._put(columns, 0, policy_version, priority, timeout)
+            self._put(final, ended, policy_version, 0.0, timeout)
 
     def cut(self, observation: Observation, *, policy_version: int = 0,
             timeout: float | None = None) -> None:
         """Closes an unroll: `observation` comes again in the next row, where the episode goes on."""
-        values = self._checked(observation, {})
-        with self._writer._lock:
-            self._put(values, CUT, policy_version, 0.0, timeout)
+        columns: dict[str, Any] = {}
+        _add_observation(columns, observation)
+        self._checked(columns)
+        with self._lock:
+            self._put(columns, CUT, policy_version, 0.0, timeout)
 
     def add_episode(self, observations: Observation, *, terminated: bool, truncated: bool,
                     policy_version: int = 0, timeout: float | None = None,
@@ -176,7 +205,7 @@ class Stream:
         writer = self._writer
         stride = writer.layout.stride_bytes
         data = memoryview(rows.view(np.uint8))
-        chunk = self._capacity * stride
+        chunk = max(1, self._message_bytes // stride) * stride
         for begin in range(0, len(data), chunk):
             part = data[begin:begin + chunk]
             with writer._lock:
@@ -186,36 +215,29 @@ class Stream:
                 writer._rows_appended += len(part) // stride
                 self._lane.sender.notify()
 
-    def _checked(self, observation: Observation | None,
-                 columns: dict[str, Any]) -> list[tuple[str, np.ndarray]]:
-        """Names and arrays that fit."""
-        if isinstance(observation, Mapping):
-            columns.update(transitions.observation_columns(observation))
-        else:
-            columns["observation"] = observation
-        checked = []
+    def _checked(self, columns: dict[str, Any]) -> None:
+        """Makes arrays of the values; LayoutError: one does not fit its column."""
         for name, value in columns.items():
-            array = np.asarray(value)
+            # A number needs no look; an array that is like the last one fits as that did.
             known = self._columns.get(name)
-            if known is None or array.shape != known[0] or array.dtype not in known[1]:
+            if value.__class__ in _FLOATS and known is not None and known.takes_floats:
+                continue
+            array = columns[name] = np.asarray(value)
+            if known is None or array.dtype is not known.dtype or array.shape != known.shape:
                 self._writer.layout.check(name, array)
-                self._columns[name][1].add(array.dtype)
-            checked.append((name, array))
-        return checked
+                self._columns[name].dtype = array.dtype
 
-    def _put(self, values: list[tuple[str, np.ndarray]], flags: int, policy_version: int,
-             priority: float, timeout: float | None) -> None:
-        writer = self._writer
-        lane = self._lane
-        stride = writer.layout.stride_bytes
+    def _put(self, values: dict[str, Any], flags: int, policy_version: int, priority: float,
+             timeout: float | None) -> None:
+        writer, lane, stride = self._writer, self._lane, self._stride
         if (not lane.open or lane.held_back or lane is not self._home
-                or lane.bytes + stride > writer.options.max_unacked_bytes):
+                or lane.unacked.bytes + lane.pending_bytes + stride > self._max_unacked):
             writer._make_room(self, stride, timeout)
             lane = self._lane
         row = self._count
         views = self._views
-        for name, array in values:
-            views[name][row] = array
+        for name, value in values.items():
+            views[name][row] = value
         if flags:
             self._flags[row] = flags
         if policy_version:
@@ -228,16 +250,18 @@ class Stream:
             lane.seal_at = time.monotonic() + writer.options.max_delay_seconds
             lane.sender.notify()
         lane.pending_bytes += stride
-        if lane.pending_bytes >= writer.options.message_bytes or row + 1 == self._capacity:
+        if lane.pending_bytes >= self._message_bytes or row + 1 == self._capacity:
             writer._seal(lane)
             lane.sender.notify()
 
     def _take_pending(self) -> memoryview | None:
         if self._count == 0:
             return None
-        rows = memoryview(self._rows[:self._count].view(np.uint8))
-        self._new_buffer()
-        return rows
+        rows = self._rows[:self._count]
+        taken = memoryview(rows.tobytes())
+        rows.view(np.uint8)[:] = 0
+        self._count = 0
+        return taken
 
 
 class Writer:
@@ -263,8 +287,11 @@ class Writer:
         self._permanent: Exception | None = None
         self._rows_appended = self._reconnects = self._moves = 0
         self._lanes = [_Lane(shard, layout.stride_bytes, self._lock) for shard in shards]
-        self._streams = [Stream(self, self._lanes[(first_shard + i) % len(self._lanes)])
-                         for i in range(num_streams)]
+        in_message = self.options.message_bytes // layout.stride_bytes
+        capacity = max(min(_MIN_CAPACITY, in_message), in_message // num_streams, 2)
+        self._rows = layout.empty(num_streams * capacity).reshape(num_streams, capacity)
+        self._streams = [Stream(self, self._lanes[(first_shard + i) % len(self._lanes)], rows)
+                         for i, rows in enumerate(self._rows)]
         self._threads = [threading.Thread(target=self._run_lane, args=[lane], daemon=True,
                                           name=f"troupe-append-{lane.shard.name}")
                          for lane in self._lanes]
@@ -279,6 +306,49 @@ class Writer:
     def step(self, *args: Any, **kwargs: Any) -> None:
         """Stream.step of the first stream."""
         self._streams[0].step(*args, **kwargs)
+
+    def step_all(self, observations: Observation, action: npt.ArrayLike = None,
+                 reward: npt.ArrayLike = None, *, terminated: npt.ArrayLike = False,
+                 truncated: npt.ArrayLike = False, next_observations: Observation | None = None,
+                 mask: npt.ArrayLike = True, policy_version: int = 0,
+                 timeout: float | None = None, **columns: npt.ArrayLike) -> None:
+        """Stream.step of all streams at once: arrays [streams, ...], as vector environments give them.
+
+        `next_observations` count where an episode ended.  `mask`: which environments took a step; with
+        Gymnasium's next-step autoreset those whose episode has not ended the step before.
+        """
+        number = len(self._streams)
+        _add_observation(columns, observations)
+        for name, value in (("action", action), ("reward", reward)):
+            if value is not None:
+                columns[name] = value
+        values = self._checked_all(columns)
+        live = np.broadcast_to(np.asarray(mask, bool), number)
+        ends = np.where(live, np.asarray(terminated, bool) * TERMINATED
+                        | np.asarray(truncated, bool) * TRUNCATED, 0)
+        finals: dict[str, np.ndarray] = {}
+        if ends.any():
+            if next_observations is None:
+                raise LayoutError("episodes ended: which next_observations came last?")
+            last: dict[str, Any] = {}
+            _add_observation(last, next_observations)
+            finals = self._checked_all(last)
+        steps, ended = np.flatnonzero(live), np.flatnonzero(ends)
+        with self._lock:
+            for stream in steps.tolist():
+                self._make_room_for_two(self._streams[stream], timeout)
+            self._put_all(steps, values, None, policy_version)
+            self._put_all(ended, finals, ends, policy_version)
+            for lane in self._lanes:
+                if lane.pending_bytes >= self.options.message_bytes:
+                    self._seal(lane)
+                    lane.sender.notify()
+
+    def _checked_all(self, columns: dict[str, Any]) -> dict[str, np.ndarray]:
+        arrays = {name: np.asarray(value) for name, value in columns.items()}
+        for name, array in arrays.items():
+            self.layout.check(name, array, (len(self._streams),))
+        return arrays
 
     def add_episode(self, *args: Any, **kwargs: Any) -> None:
         """Stream.add_episode of the first stream."""
@@ -379,6 +449,36 @@ class Writer:
             raise Closed("the writer is closed")
         self._wait(ready, timeout, "no room for more rows")
 
+    def _make_room_for_two(self, stream: Stream, timeout: float | None) -> None:
+        """Of a step and a final row, in the stream's buffer as well."""
+        lane, size = stream._lane, 2 * self.layout.stride_bytes
+        if (not lane.open or lane.held_back or lane is not stream._home
+                or lane.bytes + size > self.options.max_unacked_bytes):
+            self._make_room(stream, size, timeout)
+        if stream._count + 2 > stream._capacity:
+            self._seal(stream._lane)
+            stream._lane.sender.notify()
+
+    def _put_all(self, at: np.ndarray, values: dict[str, np.ndarray], flags: np.ndarray | None,
+                 policy_version: int) -> None:
+        """A row of each of the streams `at`, which have room."""
+        streams = [self._streams[i] for i in at.tolist()]
+        rows = np.array([stream._count for stream in streams], np.intp)
+        for name, array in values.items():
+            self._rows[name][at, rows] = array[at]
+        if flags is not None:
+            self._rows[FLAGS_FIELD][at, rows] = flags[at]
+        if policy_version:
+            self._rows[VERSION_FIELD][at, rows] = policy_version
+        for stream in streams:
+            stream._count += 1
+            lane = stream._lane
+            if not lane.pending_bytes:
+                lane.seal_at = time.monotonic() + self.options.max_delay_seconds
+                lane.sender.notify()
+            lane.pending_bytes += self.layout.stride_bytes
+        self._rows_appended += len(streams)
+
     def _is_away(self, lane: _Lane) -> bool:
         if lane.open:
             return lane.draining
@@ -476,13 +576,14 @@ class Writer:
         return error
 
     def _open_request(self, lane: _Lane) -> replay_pb2.AppendRequest:
-        biggest = max(self.options.message_bytes, self.layout.stride_bytes)
+        # A message is sealed when it is full, and the last rows of each stream may make it fuller.
+        biggest = (max(self.options.message_bytes, self.layout.stride_bytes)
+                   + 2 * self.layout.stride_bytes * len(self._streams))
         return replay_pb2.AppendRequest(open=replay_pb2.AppendOpen(
             run=self._run, table=self._table, layout=self.layout.to_proto(),
             streams=[stream.id for stream in lane.unacked.live_streams],
             preload=self.options.preload,
-            max_message_bytes=(biggest + self.layout.stride_bytes
-                               + RUN_OVERHEAD_BYTES * (len(self._streams) + 1))))
+            max_message_bytes=biggest + RUN_OVERHEAD_BYTES * (len(self._streams) + 1)))
 
     def _requests(self, lane: _Lane, session: _Session) -> Iterator[replay_pb2.AppendRequest]:
         """What the call sends; runs on a thread of gRPC's."""

@@ -4,8 +4,8 @@
 
 Each has its own server, one client process, and a table of --rows transitions of HalfCheetah.  Reverb's
 writers and samplers are tuned in this run.  Troupe appends whole episodes ("episodes": what bulk data
-takes) and step by step ("steps": what a loop around an environment takes); Reverb has no other way than
-step by step, so both stand beside that.
+takes), step by step ("steps": what a loop around an environment takes), and steps of 8 environments at
+once ("steps_of_8"); Reverb has no other way than step by step, so all stand beside that.
 """
 import argparse
 import contextlib
@@ -65,7 +65,7 @@ def main():
     with contextlib.ExitStack() as stack:
         troupe = Troupe(stack, args.build_dir.resolve(), args.rows, args.seconds)
         measures = {name: lambda name=name: troupe.ask(name, seconds=args.seconds)
-                    for name in ("episodes", "steps")}
+                    for name in ("episodes", "steps", "vector")}
         measures["sample"] = lambda: troupe.sample(args.seconds)
         if args.peers_python:
             reverb = stack.enter_context(Reverb(args.peers_python, 1, capacity=args.rows))
@@ -78,6 +78,7 @@ def main():
     for name, case, unit, own, peer in (
             ("append", "half_cheetah/episodes", "rows/s", "episodes", "reverb_insert"),
             ("append", "half_cheetah/steps", "rows/s", "steps", "reverb_insert"),
+            ("append", "half_cheetah/steps_of_8", "rows/s", "vector", "reverb_insert"),
             ("sample", f"half_cheetah/{args.rows:.0e}_rows".replace("e+0", "e"), "windows/s",
              "sample", "reverb_sample")):
         for suffix, key, of in (("", "rate", unit), ("_cpu", "client_us", "us/" + unit[:-3])):

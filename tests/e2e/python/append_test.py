@@ -39,6 +39,40 @@ class Append(ClusterTest):
         np.testing.assert_array_equal(rows["\0policy_version"], [0, 5, 5])
         np.testing.assert_array_equal(rows["\0priority"], np.float32([0, 0.25, 0]))
 
+    def test_steps_of_all_streams_at_once_are_those_of_each(self):
+        """With next-step autoreset, as Gymnasium's vector environments have it."""
+        shard = self.shard()
+        client = self.client(shard)
+        envs, steps = 5, 700
+        random = np.random.default_rng(1)
+        expected = [[] for _ in range(envs)]
+        with client.writer(LAYOUT, num_streams=envs, options=troupe.WriterOptions(
+                message_bytes=5_000)) as writer:
+            names = [stream.id for stream in writer.streams]
+            ended = np.zeros(envs, bool)
+            for t in range(steps):
+                before, after = random.normal(size=(2, envs, 3)).astype(np.float32)
+                actions = random.uniform(-1, 1, (envs, 2)).astype(np.float32)
+                terminated, truncated = random.random((2, envs)) < 0.1
+                numbers = np.arange(envs) * steps + t
+                writer.step_all(before, actions, np.full(envs, 0.5), number=numbers,
+                                terminated=terminated, truncated=truncated,
+                                next_observations=after, mask=~ended, policy_version=t)
+                for i in np.flatnonzero(~ended):
+                    expected[i].append((before[i], actions[i], 0.5, numbers[i], 0, t))
+                    if terminated[i] or truncated[i]:
+                        flags = 1 * terminated[i] + 2 * truncated[i]
+                        expected[i].append((after[i], [0, 0], 0, 0, flags, t))
+                ended = ~ended & (terminated | truncated)
+            with self.assertRaisesRegex(troupe.LayoutError, "column 'action'.*\\[4, 2\\].*\\[5, 2\\]"):
+                writer.step_all(before, actions[:4], np.zeros(envs))
+        rows, streams, _ = all_rows(client)
+        for name, mine in zip(names, expected):
+            stored = rows[streams == name]
+            for column, values in zip(("observation", "action", "reward", "number", "\0flags",
+                                       "\0policy_version"), zip(*mine)):
+                np.testing.assert_array_equal(stored[column], np.stack(values))
+
     def test_what_does_not_fit_is_refused_by_its_column_and_appends_nothing(self):
         with self.client(self.shard()).writer(LAYOUT) as writer:
             good = {"observation": [1, 2, 3], "action": [0, 0], "reward": 0.0, "number": 1}
