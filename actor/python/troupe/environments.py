@@ -69,7 +69,7 @@ def choose_renderer(env_id: str) -> None:
 
 def follow_the_body(env: Any) -> None:
     """Lets MuJoCo's camera go along, where the model has one that does and Gymnasium's stands."""
-    renderer = getattr(env.unwrapped, "mujoco_renderer", None)
+    renderer: Any = getattr(env.unwrapped, "mujoco_renderer", None)
     config = getattr(renderer, "default_cam_config", None) or {}
     if getattr(renderer, "camera_id", None) != -1 or "trackbodyid" in config:
         return

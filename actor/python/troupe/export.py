@@ -25,9 +25,9 @@ class MissingPackage(RuntimeError):
 def describe(policy: Policy) -> dict[str, Any]:
     """What a file says of the policy in it, and of what it takes and gives."""
     metadata = policy.metadata
-    said = {"run": metadata.run, "policy_version": metadata.version,
-            "env_steps": metadata.env_steps, "updates": metadata.updates,
-            "distribution": metadata.distribution}
+    said: dict[str, Any] = {
+        "run": metadata.run, "policy_version": metadata.version, "env_steps": metadata.env_steps,
+        "updates": metadata.updates, "distribution": metadata.distribution}
     if metadata.distribution == policy_metadata.CATEGORICAL:
         action = "the most likely choice of each element, from 0"
         head = "logits of the choices, element by element"

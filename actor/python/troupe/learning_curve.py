@@ -68,7 +68,8 @@ def draw(runs: Mapping[str, Sequence[Evaluation]], title: str,
         else:
             axes.plot(steps, means, linewidth=1, alpha=0.5, label=name)
     if len(runs) > 1:
-        steps, means, spreads = zip(*spread_over_runs(list(runs.values())))
+        points = spread_over_runs(list(runs.values()))
+        steps, means, spreads = ([point[i] for point in points] for i in range(3))
         _shade(axes, steps, means, spreads, f"one standard deviation over {len(runs)} runs")
         axes.plot(steps, means, color="black", label="mean of the runs")
     axes.set_title(f"{title}: {means[-1]:.1f} after {steps[-1]:,} steps")

@@ -38,7 +38,7 @@ def write_card(sources: Sequence[Source], folder: str | os.PathLike[str], *,
     export.export(first.policy, folder / "policy.onnx", "onnx")
     export.export(first.policy, folder / "policy.pt", "torchscript")
     title = f"{first.algorithm} on {first.environment_id}"
-    learning_curve.draw({f"seed {s.config.seed}": s.evaluations for s in sources}, title,
+    learning_curve.draw({_name(s, sources): s.evaluations for s in sources}, title,
                         folder / CURVE_FILE)
     if video:
         play.play(first, folder / VIDEO_FILE)
@@ -56,6 +56,13 @@ def _check(sources: Sequence[Source]) -> None:
     tasks = {(source.algorithm, source.environment_id) for source in sources}
     if len(tasks) > 1:
         raise ValueError(f"a card is of one task, but these runs are of {sorted(tasks)}")
+
+
+def _name(source: Source, sources: Sequence[Source]) -> str:
+    """The seed, and where that is another run's too, also the folder."""
+    seed = source.config.seed
+    is_alone = sum(other.config.seed == seed for other in sources) == 1
+    return f"seed {seed}" if is_alone else f"seed {seed}, {source.path}"
 
 
 def _result(source: Source) -> tuple[Evaluation, bool]:
@@ -146,7 +153,10 @@ def _runs(sources: Sequence[Source]) -> str:
     lines = ["| seed | steps | mean return at the end | episodes |", "|---|---|---|---|"]
     lines += [f"| {source.config.seed} | {final['env_steps']:,} | {final['return_mean']:.2f} +/- "
               f"{final['return_std']:.2f} | {final['episodes']} |" for source, final in finals]
-    return "\n".join(lines) + (f"\n\nOver {len(means)} seeds: {statistics.mean(means):.2f} +/- "
+    seeds = len({source.config.seed for source in sources})
+    which = f"{seeds} seeds" if seeds == len(sources) else (
+        f"{len(sources)} runs, not all of different seeds")
+    return "\n".join(lines) + (f"\n\nOver {which}: {statistics.mean(means):.2f} +/- "
                                f"{statistics.stdev(means):.2f}, the standard deviation of their "
                                "means.")
 
@@ -163,18 +173,18 @@ def _files(video: bool) -> str:
 
 
 def _use(source: Source) -> str:
-    metadata = source.policy.metadata
-    state = f", state={metadata.recurrence.state_size} zeros at first" if (
-        metadata.recurrence.state_size) else ""
+    inputs = "\n".join(f"# {name}: {what}"
+                       for name, what in export.describe(source.policy)["inputs"].items())
     return f"""## Use
 ```python
 import numpy as np
 import onnxruntime
 
 session = onnxruntime.InferenceSession("policy.onnx")
-# observation: float32 [batch, {metadata.observation_size}]{state}
-inputs = {{i.name: np.zeros((1, i.shape[1]), np.float32) for i in session.get_inputs()}}
-action = session.run(["action"], inputs)[0]  # [batch, {metadata.action_size}]
+{inputs}
+inputs = {{i.name: np.zeros([1, *i.shape[1:]], np.uint8 if "uint8" in i.type else np.float32)
+          for i in session.get_inputs()}}
+action = session.run(["action"], inputs)[0]  # [batch, {source.policy.metadata.action_size}]
 ```
 `troupe play . -o episode.mp4` in this folder renders it;
 `troupe.policy.Policy.load("{PUBLISHED_POLICY}")` is the policy in numpy."""

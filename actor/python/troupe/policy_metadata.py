@@ -205,7 +205,7 @@ class _Reader:
     def network(self) -> Network:
         """troupe.proto.Mlp as JSON; what is not there has its default."""
         spec = self.json("network")
-        sizes = spec.get("hiddenSizes", []) if isinstance(spec, dict) else None
+        sizes: Any = spec.get("hiddenSizes", []) if isinstance(spec, dict) else None
         good = isinstance(sizes, list) and len(sizes) <= _MAX_HIDDEN_LAYERS and all(
             type(n) is int and 1 <= n <= _MAX_UNITS for n in sizes)
         if not good or spec.get("activation", "RELU") not in ("RELU", "TANH", "ELU"):

@@ -121,7 +121,8 @@ def _kept(env: Any, env_id: str) -> np.ndarray:
     structure = getattr(env.unwrapped, "observation_structure", None)
     if structure is None:
         raise ValueError(f"which elements of {env_id}'s observations are velocities is not known")
-    kept, begin = [], 0
+    kept: list[int] = []
+    begin = 0
     for name in ("qpos", "qvel", "cinert", "cvel", "qfrc_actuator", "cfrc_ext"):
         size = structure.get(name, 0)
         if name not in ("qvel", "cvel"):

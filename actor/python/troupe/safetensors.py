@@ -17,8 +17,9 @@ import numpy as np
 
 MAX_HEADER_BYTES = 1 << 20
 MAX_AXES = 16
-DTYPES = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8"), "I32": np.dtype("<i4"),
-          "I64": np.dtype("<i8"), "U8": np.dtype("u1")}
+DTYPES: dict[str, np.dtype[Any]] = {
+    "F32": np.dtype("<f4"), "F64": np.dtype("<f8"), "I32": np.dtype("<i4"),
+    "I64": np.dtype("<i8"), "U8": np.dtype("u1")}
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _METADATA = "__metadata__"
 
@@ -93,7 +94,7 @@ def _parse_header(text: bytes) -> dict[str, Any]:
 
 
 def _sizes(name: str, entry: dict[str, Any], key: str) -> list[int]:
-    sizes = entry.get(key)
+    sizes: Any = entry.get(key)
     whole = isinstance(sizes, list) and all(type(n) is int and 0 <= n < 1 << 63 for n in sizes)
     if not whole or len(sizes) > MAX_AXES:
         raise ValueError(f"safetensors: tensor '{name}': {key} is no list of sizes")

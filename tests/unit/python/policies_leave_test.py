@@ -7,6 +7,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
 import tempfile
 import unittest
 from unittest import mock
@@ -153,6 +154,21 @@ class PoliciesLeaveTest(unittest.TestCase):
         card = (self.folder / "card" / "README.md").read_text()
         self.assertIn("Over 3 seeds: -200.00 +/- 100.00", card)
         self.assertIn("| 3 | 2,000 | -300.00 +/- 2.50 | 10 |", card)
+
+    def test_what_a_card_says_of_its_use_works(self):
+        run = self.run_folder("run", [evaluation(2000, -151.25)])
+        self.assertEqual(self.troupe("card", run, "-o", self.folder / "card")[0], 0)
+        card = (self.folder / "card" / "README.md").read_text()
+        program = card.split("```python\n")[1].split("```")[0]
+        done = subprocess.run([sys.executable, "-c", program + "assert action.shape == (1, 1)"],
+                              cwd=self.folder / "card", capture_output=True, text=True,
+                              check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_a_card_of_runs_with_the_same_seed_says_so(self):
+        runs = [self.run_folder(f"run{i}", [evaluation(2000, i)]) for i in range(2)]
+        self.assertEqual(self.troupe("card", *runs, "-o", self.folder / "card")[0], 0)
+        self.assertIn("Over 2 runs, not all of", (self.folder / "card" / "README.md").read_text())
 
     def test_a_card_of_different_tasks_or_without_evaluations_is_refused(self):
         run = self.run_folder("run", [evaluation(2000, 1.0)])
