@@ -141,6 +141,42 @@ class PolicyLeavesTest(unittest.TestCase):
         self.assertIn("cannot start /nowhere/python", failed.stderr)
 
 
+class PixelsLeaveTest(unittest.TestCase):
+    """The same of a world in Python whose pixels decide (dot_world.py)."""
+
+    CONFIG = """
+        run: "dot"  total_env_steps: 4000
+        environment { gymnasium { id: "Dot-v0" module: "dot_world" } }
+        actor { num_envs: 4 }
+        evaluator { episodes: 2 interval_env_steps: 2000 num_envs: 2 }
+        learner { ppo { unroll_length: 40 batch_windows: 4 epochs: 4 minibatch_size: 40
+          learning_rate: 1e-3
+          encoder { layers { channels: 8 kernel_size: 3 stride: 1 } features: 32
+                    frame_stack: 2 } } }
+    """
+
+    def test_a_policy_of_pixels_plays_in_python_as_in_the_actor(self):
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        folder = pathlib.Path(temporary.name)
+        config, run_dir = folder / "dot.txtpb", folder / "run"
+        config.write_text(self.CONFIG)
+        world = {"PYTHONPATH": str(pathlib.Path(__file__).parent), "TROUPE_PYTHON": sys.executable}
+        trained = run(ROOT / "deploy" / "up", "--no-build", "--no-prometheus", "--build_dir",
+                      BUILD_DIR, "--config", config, "--run_dir", run_dir, "--shards=1",
+                      "--actors=1", **world)
+        self.assertEqual(trained.returncode, 0, trained.stdout + trained.stderr)
+        troupe = BUILD_DIR / "bin" / "troupe"
+        evaluated = run(troupe, "evaluate", "--config", config, "--checkpoint", run_dir, **world)
+        played = run(troupe, "play", run_dir, "-o", folder / "episode.gif", **world)
+        self.assertEqual(played.returncode, 0, played.stderr)
+        theirs = re.search(r"return (\S+)0 \+- 0.00 over 2 episodes", evaluated.stdout)
+        self.assertIsNotNone(theirs, evaluated.stdout + evaluated.stderr)
+        self.assertIn(f"episode 1: return {theirs[1]} in 40 steps", played.stdout)
+        # Without the order of frames: always the same answer, 24.
+        self.assertGreater(float(theirs[1]), 30)
+
+
 if __name__ == "__main__":
     BUILD_DIR = pathlib.Path(sys.argv.pop(1))
     unittest.main()
