@@ -11,9 +11,11 @@ import numpy as np
 
 from .environments import CannotRender
 
-# A GIF holds 256 colours a frame and no differences in time worth the name: small and slow.
+# GIFs grow with every pixel: small and slow, with one palette, that of the first seconds.
 _GIF_WIDTH = 320
 _GIF_FRAMES_PER_SECOND = 20
+_GIF_COLOURS = 128
+_PALETTE_FRAMES = 64
 
 
 def open_video(path: pathlib.Path, frames_per_second: float) -> Mp4 | Gif:
@@ -69,14 +71,16 @@ class Mp4:
 
 
 class Gif:
-    """A moving picture for a README; keeps all of it in memory."""
+    """A moving picture for a README; keeps all of it in memory, a byte a pixel."""
 
     def __init__(self, path: pathlib.Path, frames_per_second: float) -> None:
         self._path = path
         # Every so many frames one is kept.
         self._stride = max(1, round(frames_per_second / _GIF_FRAMES_PER_SECOND))
         self._milliseconds = 10 * max(2, round(100 * self._stride / frames_per_second))
+        self._fresh: list[Any] = []  # not in the palette's colours yet
         self._pictures: list[Any] = []
+        self._palette: Any = None
         self._count = 0
 
     def add(self, frame: np.ndarray) -> None:
@@ -89,9 +93,12 @@ class Gif:
         if picture.width > _GIF_WIDTH:
             height = round(picture.height * _GIF_WIDTH / picture.width)
             picture = picture.resize((_GIF_WIDTH, height), Image.Resampling.LANCZOS)
-        self._pictures.append(picture.quantize(256, dither=Image.Dither.NONE))
+        self._fresh.append(picture)
+        if len(self._fresh) == _PALETTE_FRAMES:
+            self._take_fresh()
 
     def close(self) -> None:
+        self._take_fresh()
         if not self._pictures:
             return
         temporary = self._path.with_name(f".new-{self._path.name}")
@@ -99,3 +106,13 @@ class Gif:
         first.save(temporary, format="GIF", save_all=True, append_images=rest,
                    duration=self._milliseconds, loop=0)
         temporary.replace(self._path)
+
+    def _take_fresh(self) -> None:
+        from PIL import Image
+
+        fresh, self._fresh = self._fresh, []
+        if fresh and self._palette is None:
+            some = np.concatenate([np.asarray(picture) for picture in fresh[::8]])
+            self._palette = Image.fromarray(some).quantize(_GIF_COLOURS)
+        self._pictures += [picture.quantize(palette=self._palette, dither=Image.Dither.NONE)
+                           for picture in fresh]

@@ -190,12 +190,12 @@ class PoliciesLeaveTest(unittest.TestCase):
     def test_an_episode_becomes_a_gif_with_its_return_below(self):
         run = self.run_folder("run", [])
         path = self.folder / "episode.gif"
-        code, said = self.troupe("play", run, "-o", path, "--max_steps", 20)
+        code, said = self.troupe("play", run, "-o", path, "--max_steps", 140)
         self.assertEqual(code, 0, said)
-        self.assertRegex(said, r"episode 1: return -\d+\.\d in 20 steps")
+        self.assertRegex(said, r"episode 1: return -\d+\.\d in 140 steps")
         with Image.open(path) as picture:
-            # Pendulum is drawn 30 times a second, a GIF shows every second of 21 frames.
-            self.assertEqual(picture.n_frames, 11)
+            # Pendulum is drawn 30 times a second, a GIF shows every second of 141 frames.
+            self.assertEqual(picture.n_frames, 71)
             picture.seek(picture.n_frames - 1)
             frame = np.asarray(picture.convert("RGB"))
         height = frame.shape[0]
