@@ -20,7 +20,9 @@ from troupe.run import Run
 from troupe.sampler import Counts, Sampler
 from troupe.snapshots import Snapshot, Subscriber
 from troupe.windows import Rows, Windows
-from troupe.writer import Stream, Writer, WriterOptions, WriterStats
+from troupe.stream import Stream
+from troupe.writer import Writer
+from troupe.writer_state import WriterOptions, WriterStats
 
 __all__ = ["Client", "Closed", "Column", "Counts", "FollowStats", "Follower", "Layout",
            "LayoutError", "LocalShard", "Refused", "Rows", "Run", "Sampler", "Snapshot", "Stream",

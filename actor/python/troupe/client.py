@@ -17,7 +17,8 @@ from troupe.proto import replay_pb2
 from troupe.sampler import Sampler
 from troupe.shards import Credentials, find_shards, to_error
 from troupe.snapshots import COUNTER_BITS, Snapshot, Subscriber, chunks
-from troupe.writer import Writer, WriterOptions
+from troupe.writer import Writer
+from troupe.writer_state import WriterOptions
 
 _DESCRIBE_SECONDS = 5.0
 _PUBLISH_SECONDS = 60.0

@@ -27,7 +27,7 @@ from troupe.follow_position import ROWS_IN_BLOCK
 from troupe.layout import FLAGS_FIELD, TERMINATED, TRUNCATED, Column, Layout
 from troupe.lerobot_data import LeRobotDataset
 from troupe.minari_data import MinariDataset
-from troupe.writer import WriterOptions
+from troupe.writer_state import WriterOptions
 
 _FORMATS = {"minari": MinariDataset, "lerobot": LeRobotDataset}
 # By how much of its range an action may be outside of its bounds: float32's rounding.
