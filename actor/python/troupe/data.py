@@ -15,7 +15,7 @@ import dataclasses
 import json
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,8 @@ from troupe.lerobot_data import LeRobotDataset
 from troupe.minari_data import MinariDataset
 from troupe.writer_state import WriterOptions
 
-_FORMATS = {"minari": MinariDataset, "lerobot": LeRobotDataset}
+_FORMATS: dict[str, Callable[[pathlib.Path, Choice], Dataset]] = {
+    "minari": MinariDataset, "lerobot": LeRobotDataset}
 # By how much of its range an action may be outside of its bounds: float32's rounding.
 _ROUNDING = 1e-6
 
@@ -111,7 +112,8 @@ def _limits(column: Column) -> tuple[Any, Any]:
     if column.num_choices is not None:
         return 0, np.reshape(np.array(column.num_choices, np.int64), column.shape) - 1
     if column.low is not None:
-        return np.reshape(column.low, column.shape), np.reshape(column.high, column.shape)
+        return (np.reshape(np.asarray(column.low), column.shape),
+                np.reshape(np.asarray(column.high), column.shape))
     limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
     return limits.min, limits.max
 
@@ -208,7 +210,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _main(args: argparse.Namespace) -> dict[str, Any]:
     low, high = args.action_bounds or (None, None)
     choice = Choice(tuple(args.skip), low, high, args.final_reward)
-    dataset: Dataset = _FORMATS[args.format](args.folder, choice)
+    dataset = _FORMATS[args.format](args.folder, choice)
     client, layout = None, None
     if not args.check:
         client = Client(args.shards.split(","), args.run, tls_dir=args.tls_dir,

@@ -232,12 +232,12 @@ class Follower:
                 self._changed.wait_for(lambda: self._stopped or not lane.replies)
                 if self._stopped:
                     return
-                refused = isinstance(error, Refused)
-                if refused and error.code == grpc.StatusCode.FAILED_PRECONDITION and (
-                        not lane.up and not lane.position.at_the_beginning):
-                    self._start_again(lane, error)
-                elif refused and self._permanent is None:
-                    self._permanent = error
+                if isinstance(error, Refused):
+                    place = error.code == grpc.StatusCode.FAILED_PRECONDITION and not lane.up
+                    if place and not lane.position.at_the_beginning:
+                        self._start_again(lane, error)
+                    elif self._permanent is None:
+                        self._permanent = error
                 lane.up = False
                 lane.last_break = str(error)
                 self._counts["reconnects"] += 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ FLAGS_FIELD = "\0flags"
 PRIORITY_FIELD = "\0priority"
 HEADER_BYTES = 16
 
-_DTYPES = {
+_DTYPES: dict[int, np.dtype] = {
     experience_pb2.FLOAT32: np.dtype("<f4"),
     experience_pb2.FLOAT64: np.dtype("<f8"),
     experience_pb2.INT32: np.dtype("<i4"),
@@ -79,7 +79,9 @@ class Column:
         for side in ("low", "high"):
             if getattr(self, side) is not None:
                 object.__setattr__(self, side, self._elements(side, np.float64))
-        if self.low is not None and not np.all(np.less_equal(self.low, self.high)):
+        low: Any = self.low
+        high: Any = self.high
+        if low is not None and not np.all(np.less_equal(low, high)):
             raise LayoutError(f"column {name!r}: a lower bound is above its upper bound")
         if self.num_choices is not None:
             object.__setattr__(self, "num_choices", self._elements("num_choices", np.uint32))
@@ -100,8 +102,9 @@ class Column:
     def to_proto(self) -> experience_pb2.Column:
         """The message of proto/experience.proto."""
         return experience_pb2.Column(
-            name=self.name, dtype=_PROTO_DTYPES[np.dtype(self.dtype)], shape=self.shape,
-            low=self.low, high=self.high, num_choices=self.num_choices)
+            name=self.name, dtype=cast(Any, _PROTO_DTYPES[np.dtype(self.dtype)]), shape=self.shape,
+            low=cast(Any, self.low), high=cast(Any, self.high),
+            num_choices=cast(Any, self.num_choices))
 
     @classmethod
     def from_proto(cls, column: experience_pb2.Column) -> Column:
@@ -109,10 +112,10 @@ class Column:
         if column.dtype not in _DTYPES:
             raise LayoutError(f"column {column.name!r}: unknown dtype {column.dtype}")
         shape = tuple(column.shape)
-        bounds = [np.reshape(side, shape) if side else None
-                  for side in (list(column.low), list(column.high))]
-        choices = np.reshape(list(column.num_choices), shape) if column.num_choices else None
-        return cls(column.name, _DTYPES[column.dtype], shape, *bounds, num_choices=choices)
+        low, high, choices = (
+            cast(Any, np.reshape(list(values), shape) if len(values) else None)
+            for values in (column.low, column.high, column.num_choices))
+        return cls(column.name, _DTYPES[column.dtype], shape, low, high, choices)
 
     def __str__(self) -> str:
         axes = ",".join(str(axis) for axis in self.shape)

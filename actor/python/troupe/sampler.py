@@ -6,7 +6,7 @@ import collections
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import grpc
@@ -224,7 +224,7 @@ class Sampler:
 
     def _assemble(self, batch: _Batch) -> Windows:
         rows = np.empty((self.batch_size, self.window_length), self.layout.dtype)
-        to = memoryview(rows.view(np.uint8).reshape(-1))
+        to = memoryview(rows.view(np.uint8).reshape(-1))  # type: ignore[arg-type]
         row_ids = np.empty(self.batch_size, np.uint64)
         shards = np.empty(self.batch_size, np.int32)
         probabilities = np.empty(self.batch_size, np.float32)
@@ -389,16 +389,16 @@ class Sampler:
             at = 0
             for piece in pieces:
                 if piece.batch is not None:
-                    at = self._receive(lane, piece, reply, at)
+                    at = self._receive(lane, piece, piece.batch, reply, at)
                     done |= not piece.batch.missing
             if self._orphans or pieces[0].batch is None:
                 self._advance()
             if done:
                 self._changed.notify()
 
-    def _receive(self, lane: _Lane, piece: _Piece, reply: sample_reply.SampleReply, at: int) -> int:
+    def _receive(self, lane: _Lane, piece: _Piece, batch: _Batch, reply: sample_reply.SampleReply,
+                 at: int) -> int:
         """Takes windows from `at` on; returns where the next piece's begin."""
-        batch = piece.batch
         end = min(at + piece.count, len(reply.row_ids))
         if end > at:
             batch.parts.append(_Part(reply, at, end, lane.index, piece.share))

@@ -57,7 +57,7 @@ class Credentials:
         for path in paths:
             with open(path, "rb"):
                 pass  # FileNotFoundError and the like name the file
-        return cls(*paths)
+        return cls(paths[0], paths[1], paths[2])
 
     def channel(self, target: str, address: str) -> grpc.Channel:
         """A connection of its own to `address`, held to the host's name in `target`."""

@@ -71,8 +71,8 @@ class Stream:
         """Of the rows that are written now; another one on another shard."""
         return self.sent.id
 
-    def step(self, observation: Observation, action: npt.ArrayLike = None,
-             reward: npt.ArrayLike = None, *, terminated: bool = False, truncated: bool = False,
+    def step(self, observation: Observation, action: npt.ArrayLike | None = None,
+             reward: npt.ArrayLike | None = None, *, terminated: bool = False, truncated: bool = False,
              next_observation: Observation | None = None, policy_version: int = 0,
              priority: float = 0.0, timeout: float | None = None, **columns: npt.ArrayLike) -> None:
         """Appends what was observed, what was done and what that earned.
@@ -137,7 +137,7 @@ class Stream:
     def _push(self, rows: np.ndarray, timeout: float | None) -> None:
         state = self._state
         stride = state.layout.stride_bytes
-        data = memoryview(rows.view(np.uint8))
+        data = memoryview(rows.view(np.uint8))  # type: ignore[arg-type]
         chunk = max(1, self._message_bytes // stride) * stride
         for begin in range(0, len(data), chunk):
             part = data[begin:begin + chunk]

@@ -41,9 +41,12 @@ class Writer:
         state = self._state = WriterState(shards, run, table, layout, self.options, num_streams)
         in_message = self.options.message_bytes // layout.stride_bytes
         capacity = max(min(_MIN_CAPACITY, in_message), in_message // num_streams, 2)
-        self._rows = layout.empty(num_streams * capacity).reshape(num_streams, capacity)
+        buffers = layout.empty(num_streams * capacity).reshape(num_streams, capacity)
+        self._views = {name: buffers[name] for name in layout.dtype.names or ()}
+        self._all = np.arange(num_streams)
+        self._fits: dict[str, tuple] = {}  # shapes and types of arrays that were checked
         self._streams = [Stream(state, state.lanes[(first_shard + i) % len(state.lanes)], rows)
-                         for i, rows in enumerate(self._rows)]
+                         for i, rows in enumerate(buffers)]
         calls = AppendCalls(state)
         self._threads = [threading.Thread(target=calls.run, args=[lane], daemon=True,
                                           name=f"troupe-append-{lane.shard.name}")
@@ -60,8 +63,8 @@ class Writer:
         """Stream.step of the first stream."""
         self._streams[0].step(*args, **kwargs)
 
-    def step_all(self, observations: Observation, action: npt.ArrayLike = None,
-                 reward: npt.ArrayLike = None, *, terminated: npt.ArrayLike = False,
+    def step_all(self, observations: Observation, action: npt.ArrayLike | None = None,
+                 reward: npt.ArrayLike | None = None, *, terminated: npt.ArrayLike = False,
                  truncated: npt.ArrayLike = False, next_observations: Observation | None = None,
                  mask: npt.ArrayLike = True, policy_version: int = 0,
                  timeout: float | None = None, **columns: npt.ArrayLike) -> None:
@@ -70,37 +73,42 @@ class Writer:
         `next_observations` count where an episode ended.  `mask`: which environments took a step; with
         Gymnasium's next-step autoreset those whose episode has not ended the step before.
         """
-        number = len(self._streams)
         add_observation(columns, observations)
         for name, value in (("action", action), ("reward", reward)):
             if value is not None:
                 columns[name] = value
-        values = self._checked_all(columns)
-        live = np.broadcast_to(np.asarray(mask, bool), number)
-        ends = np.where(live, np.asarray(terminated, bool) * TERMINATED
-                        | np.asarray(truncated, bool) * TRUNCATED, 0)
+        values = self._check_all(columns)
+        stepped = self._all if mask is True else np.flatnonzero(
+            np.broadcast_to(np.asarray(mask, bool), self._all.shape))
         finals: dict[str, np.ndarray] = {}
-        if ends.any():
+        ends = self._all
+        if np.asarray(terminated).any() or np.asarray(truncated).any():
             if next_observations is None:
                 raise LayoutError("episodes ended: which next_observations came last?")
+            ends = np.zeros(self._all.shape, np.uint32)
+            flags = (np.asarray(terminated, bool) * TERMINATED
+                     | np.asarray(truncated, bool) * TRUNCATED)
+            ends[stepped] = np.broadcast_to(flags, ends.shape)[stepped]
             last: dict[str, Any] = {}
             add_observation(last, next_observations)
-            finals = self._checked_all(last)
-        steps, ended = np.flatnonzero(live), np.flatnonzero(ends)
+            finals = self._check_all(last)
         with self._state.lock:
-            for stream in steps.tolist():
-                self._state.make_room_for_two(self._streams[stream], timeout)
-            self._put_all(steps, values, None, policy_version)
-            self._put_all(ended, finals, ends, policy_version)
+            self._make_room_for_all(timeout)
+            self._put_all(stepped, values, None, policy_version)
+            if finals:
+                self._put_all(np.flatnonzero(ends), finals, ends, policy_version)
             for lane in self._state.lanes:
                 if lane.pending_bytes >= self.options.message_bytes:
                     self._state.seal(lane)
                     lane.sender.notify()
 
-    def _checked_all(self, columns: dict[str, Any]) -> dict[str, np.ndarray]:
+    def _check_all(self, columns: dict[str, Any]) -> dict[str, np.ndarray]:
         arrays = {name: np.asarray(value) for name, value in columns.items()}
         for name, array in arrays.items():
-            self.layout.check(name, array, (len(self._streams),))
+            # An array that is like the last one fits as that did.
+            if self._fits.get(name) != (array.shape, array.dtype):
+                self.layout.check(name, array, (len(self._streams),))
+                self._fits[name] = (array.shape, array.dtype)
         return arrays
 
     def add_episode(self, *args: Any, **kwargs: Any) -> None:
@@ -161,22 +169,42 @@ class Writer:
         with self._state.lock:
             return self._state.stats()
 
+    # With the lock held.
+
+    def _make_room_for_all(self, timeout: float | None) -> None:
+        """For a step and a final row of each stream."""
+        state, size = self._state, 2 * self.layout.stride_bytes
+        for lane in state.lanes:
+            # What its streams say once holds for all of them, unless some are not at home.
+            if lane.streams and (not lane.open or lane.held_back or state.moves
+                                 or lane.bytes + size * len(lane.streams)
+                                 > self.options.max_unacked_bytes):
+                for stream in self._streams:
+                    state.make_room(stream, size, timeout)
+                break
+        if max(stream.count for stream in self._streams) + 2 > self._streams[0].capacity:
+            for lane in state.lanes:
+                state.seal(lane)
+                lane.sender.notify()
+
     def _put_all(self, at: np.ndarray, values: dict[str, np.ndarray], flags: np.ndarray | None,
                  policy_version: int) -> None:
-        """A row of each of the streams `at`, which have room."""
-        streams = [self._streams[i] for i in at.tolist()]
+        """A row of each of the streams `at`."""
+        all_streams = self._streams
+        streams = all_streams if len(at) == len(all_streams) else [all_streams[i] for i in at]
         rows = np.array([stream.count for stream in streams], np.intp)
         for name, array in values.items():
-            self._rows[name][at, rows] = array[at]
+            self._views[name][at, rows] = array if streams is all_streams else array[at]
         if flags is not None:
-            self._rows[FLAGS_FIELD][at, rows] = flags[at]
+            self._views[FLAGS_FIELD][at, rows] = flags[at]
         if policy_version:
-            self._rows[VERSION_FIELD][at, rows] = policy_version
+            self._views[VERSION_FIELD][at, rows] = policy_version
+        stride = self.layout.stride_bytes
         for stream in streams:
             stream.count += 1
             lane = stream.lane
             if not lane.pending_bytes:
                 lane.seal_at = time.monotonic() + self.options.max_delay_seconds
                 lane.sender.notify()
-            lane.pending_bytes += self.layout.stride_bytes
+            lane.pending_bytes += stride
         self._state.rows_appended += len(streams)

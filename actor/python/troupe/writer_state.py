@@ -131,16 +131,6 @@ class WriterState:
             raise Closed("the writer is closed")
         self.wait(ready, timeout, "no room for more rows")
 
-    def make_room_for_two(self, stream: Stream, timeout: float | None) -> None:
-        """Of a step and a final row, in the stream's buffer as well."""
-        lane, size = stream.lane, 2 * self.layout.stride_bytes
-        if (not lane.open or lane.held_back or lane is not stream.home
-                or lane.bytes + size > self.options.max_unacked_bytes):
-            self.make_room(stream, size, timeout)
-        if stream.count + 2 > stream.capacity:
-            self.seal(stream.lane)
-            stream.lane.sender.notify()
-
     def is_away(self, lane: Lane) -> bool:
         """Are rows to go to another shard, because this one is drained or has been away for long?"""
         if lane.open:
