@@ -22,7 +22,7 @@ import numpy as np
 
 HERE = pathlib.Path(__file__).resolve().parent
 # Id and module.
-CASES = [("HalfCheetah-v5", ""), ("Frames-v0", "frames")]
+CASES = [("HalfCheetah-v5", ""), ("Humanoid-v5", ""), ("Frames-v0", "frames")]
 
 
 def make(env_id, module):
