@@ -2,8 +2,8 @@
 
     generate_stubs.py FOLDER        (which becomes troupe/proto)
 
-Needs grpcio-tools.  The files are renamed on the way, proto/X.proto to troupe/proto/X.proto, so that
-the modules lie inside the package and no other package's files have their names.
+Needs grpcio-tools.  The files are renamed on the way, proto/X.proto to troupe/proto/X.proto, so
+that the modules lie inside the package and no other package's files have their names.
 """
 import pathlib
 import re

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Troupe from Python
-# Rows of your own loop (a robot, a simulator, a log) go into a replay shard; a learner of yours draws
-# windows of them as NumPy arrays and publishes policies; your loop takes the newest policy.
+# Rows of your own loop (a robot, a simulator, a log) go into a replay shard; a learner of yours
+# draws windows of them as NumPy arrays and publishes policies; your loop takes the newest policy.
 #
 #     pip install ./actor/python && deploy/up --help      # once, in a checkout of the repository
 #     python actor/python/examples/tutorial.py                     # or cell by cell in an editor
@@ -18,8 +18,8 @@ import troupe
 
 # %% [markdown]
 # ## A shard
-# In a cluster you have the address of one (`deploy/up`, Compose, Kubernetes).  Here we start one: it
-# ends with this process, and what it has acked lies in its data directory.
+# In a cluster you have the address of one (`deploy/up`, Compose, Kubernetes).  Here we start one:
+# it ends with this process, and what it has acked lies in its data directory.
 
 # %%
 CONFIG = """
@@ -84,13 +84,13 @@ print(writer.stats)
 # %%
 logged = random.uniform(-1, 1, (31, 2)).astype(np.float32)
 with client.writer(layout) as writer:
-    writer.add_episode(logged, action=np.zeros((30, 1), np.float32), reward=np.zeros(30, np.float32),
-                       terminated=False, truncated=True)
+    writer.add_episode(logged, action=np.zeros((30, 1), np.float32),
+                       reward=np.zeros(30, np.float32), terminated=False, truncated=True)
 
 # %% [markdown]
 # ## Windows
-# A batch maps the columns' names to arrays [batch, window, ...].  A window that ends an episode has its
-# last observation in the last row, flagged.
+# A batch maps the columns' names to arrays [batch, window, ...].  A window that ends an episode
+# has its last observation in the last row, flagged.
 
 # %%
 with client.sampler(batch_size=256) as sampler:
@@ -116,8 +116,9 @@ print(f"everything that was appended came back: {steps} steps")
 
 # %% [markdown]
 # ## Policies
-# A learner publishes them; actors, in C++ or your loop, subscribe.  Here the image comes from nobody's
-# learner and holds one tensor; a snapshot of Troupe's learner acts: `snapshot.policy().mode(obs)`.
+# A learner publishes them; actors, in C++ or your loop, subscribe.  Here the image comes from
+# nobody's learner and holds one tensor; a snapshot of Troupe's learner acts:
+# `snapshot.policy().mode(obs)`.
 
 # %%
 from troupe import safetensors  # noqa: E402

@@ -26,4 +26,5 @@ from troupe.writer_state import WriterOptions, WriterStats
 
 __all__ = ["Client", "Closed", "Column", "Counts", "FollowStats", "Follower", "Layout",
            "LayoutError", "LocalShard", "Refused", "Rows", "Run", "Sampler", "Snapshot", "Stream",
-           "Subscriber", "Table", "TroupeError", "Windows", "Writer", "WriterOptions", "WriterStats"]
+           "Subscriber", "Table", "TroupeError", "Windows", "Writer", "WriterOptions",
+           "WriterStats"]

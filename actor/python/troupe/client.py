@@ -43,10 +43,10 @@ class Client:
 
         client = troupe.Client(["10.0.0.7:7000"], run="demo", tls_dir="certs/actor")
 
-    `shards` and `run` are those of the run's configuration, in the same order.  Certificates: a folder
-    `tls_dir` as deploy/certs makes it, or three files; without them connections are plaintext, which is
-    refused beyond this machine unless `insecure`.  Opens no connection of its own that stays; close
-    what it makes.
+    `shards` and `run` are those of the run's configuration, in the same order.  Certificates: a
+    folder `tls_dir` as deploy/certs makes it, or three files; without them connections are
+    plaintext, which is refused beyond this machine unless `insecure`.  Opens no connection of its
+    own that stays; close what it makes.
     """
 
     def __init__(self, shards: Sequence[str] | str, run: str = "troupe", *,
@@ -70,8 +70,8 @@ class Client:
                 seed: int | None = None, timeout: float = 30.0) -> Sampler:
         """Of windows; needs the role "learner".  Waits until a first writer has told the layout.
 
-        `prefetch`: batches asked for ahead, up to half of them in one request.  New priorities are seen by
-        the batches after those; 1 is the freshest and slowest.
+        `prefetch`: batches asked for ahead, up to half of them in one request.  New priorities are
+        seen by the batches after those; 1 is the freshest and slowest.
         """
         found = self.table(table, timeout)
         return Sampler(self.shards, self.run, table, found.layout, found.window_length, batch_size,
@@ -81,8 +81,8 @@ class Client:
                timeout: float = 30.0) -> Follower:
         """Of every row that is stored, in order; needs the role "learner".
 
-        `position`: that of an earlier follower, behind which this one goes on.  Not given: the oldest
-        rows.  Waits until a first writer has told the layout.
+        `position`: that of an earlier follower, behind which this one goes on.  Not given: the
+        oldest rows.  Waits until a first writer has told the layout.
         """
         found = self.table(table, timeout)
         return Follower(self.shards, self.run, table, found.layout, found.capacity_rows, position)

@@ -57,8 +57,8 @@ class Packer:
         for column in own:
             if column.name not in self.layout:
                 raise DataError(f"column {column} of the data set is not in the table; --skip "
-                                f"{column.name} leaves it out, --rename {column.name}=NAME gives it "
-                                "another name")
+                                f"{column.name} leaves it out, --rename {column.name}=NAME gives "
+                                "it another name")
             if self.layout[column.name].shape != column.shape:
                 raise DataError(f"column {column} of the data set is {self.layout[column.name]} in "
                                 "the table")
@@ -153,8 +153,8 @@ def table_layout(client: Client, table: str, rows: int, may_evict: bool) -> Layo
         # Each shard gets about its part, and a block that is not full.
         needed = rows // len(client.shards) + ROWS_IN_BLOCK
         if found.never_evict and needed > room:
-            raise DataError(f"table '{table}' of {shard.name} has room for {room} rows, and {needed} "
-                            "are to come")
+            raise DataError(f"table '{table}' of {shard.name} has room for {room} rows, and "
+                            f"{needed} are to come")
         if found.HasField("layout"):
             layout = Layout.from_proto(found.layout)
     return layout
@@ -170,7 +170,7 @@ def bring(dataset: Dataset, packer: Packer, client: Client, table: str) -> dict[
         writer.flush()
         stats = writer.stats
     if stats.streams_renamed:
-        raise TroupeError("a shard has lost rows that it had acked: what is in the table is not whole")
+        raise TroupeError("a shard has lost rows that it had acked: the table is not whole")
     return {"rows_sent": stats.rows_appended, "rows_acked": stats.rows_acked}
 
 

@@ -68,7 +68,8 @@ def library(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise DataError(f"{name} is not installed; pip install './actor/python[data]' does") from None
+        raise DataError(
+            f"{name} is not installed; pip install './actor/python[data]' does") from None
 
 
 def check_flags(flags: np.ndarray, what: str, index: int) -> bool:

@@ -44,8 +44,8 @@ class FollowPosition:
         rows, next_slot = self._partial.get(run.block, (0, -1))
         if (count == 0 or size % self._stride_bytes or slot + count > ROWS_IN_BLOCK
                 or not (is_new or next_slot == slot)):
-            raise TroupeError(f"{size} bytes from row {run.first_row} of block {run.block} on do not "
-                              f"follow what came: {rows} rows of it, all before block "
+            raise TroupeError(f"{size} bytes from row {run.first_row} of block {run.block} on do "
+                              f"not follow what came: {rows} rows of it, all before block "
                               f"{self._next_block}")
         if slot + count == ROWS_IN_BLOCK:
             self._partial.pop(run.block, None)

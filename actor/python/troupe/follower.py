@@ -58,8 +58,8 @@ class Follower:
     """Rows of all shards as they are stored; made by Client.follow.
 
     A call that breaks is made anew and goes on where it was.  `position` says how far the rows were
-    handed out, and given to Client.follow another follower goes on there.  What the caller does not take
-    stays with the shards, until their rings turn.  For one thread, but for close.
+    handed out, and given to Client.follow another follower goes on there.  What the caller does
+    not take stays with the shards, until their rings turn.  For one thread, but for close.
     """
 
     def __init__(self, shards: Sequence[Shard], run: str, table: str, layout: Layout,
@@ -92,7 +92,7 @@ class Follower:
             yield self.next()
 
     def until_caught_up(self, timeout: float | None = None) -> Iterator[Rows]:
-        """Rows until every shard has once had no more; TimeoutError: `timeout` seconds without any."""
+        """Rows until every shard has once had no more; TimeoutError: `timeout` s without any."""
         while True:
             rows = self._next(timeout, stop_when_caught_up=True)
             if rows is None:
@@ -103,7 +103,8 @@ class Follower:
                 until_caught_up: bool = False, timeout: float | None = None) -> Iterator[Windows]:
         """The windows that the rows make, each once, in the order of their last rows.
 
-        `position` is then a little ahead of the windows: those that it cuts in two do not come again.
+        `position` is then a little ahead of the windows: those that it cuts in two do not come
+        again.
         """
         cutters = [WindowCutter(length, stride, start_at_final_rows) for _ in self._lanes]
         source = self.until_caught_up(timeout) if until_caught_up else iter(
@@ -115,7 +116,7 @@ class Follower:
 
     @property
     def position(self) -> dict[str, Any]:
-        """How far rows were handed out, for json.dumps: by the shards' numbers, not their addresses."""
+        """How far rows were handed out, for json.dumps; shards go by their numbers."""
         with self._lock:
             known = {f"{lane.identity:x}": lane.position.to_json()
                      for lane in self._lanes if lane.identity}

@@ -221,7 +221,7 @@ class Layout:
         return rows
 
     def check(self, name: str, values: np.ndarray, leading: tuple[int, ...] = ()) -> None:
-        """LayoutError unless `values` are [*leading, *shape] of a dtype that this column can hold."""
+        """LayoutError unless `values` are [*leading, *shape] of a dtype that the column takes."""
         column = self[name]
         if values.shape != leading + column.shape:
             raise LayoutError(f"column {name!r}: values of shape {list(values.shape)} where "

@@ -1,10 +1,10 @@
 """LeRobot's data sets, version 3: Parquet files of frames (huggingface.co/docs/lerobot).
 
-A frame holds an observation, the action that followed, and, where there are any, that action's reward
-("next.reward") and whether it ended the episode ("next.done").  What came after the last frame of an
-episode is not in the data set.  Where next.done is true there, the last step is kept, and the final row
-repeats its observation, which nothing is bootstrapped from.  Elsewhere the last frame becomes the final
-row, truncated, and its action is dropped.
+A frame holds an observation, the action that followed, and, where there are any, that action's
+reward ("next.reward") and whether it ended the episode ("next.done").  What came after the last
+frame of an episode is not in the data set.  Where next.done is true there, the last step is kept,
+and the final row repeats its observation, which nothing is bootstrapped from.  Elsewhere the last
+frame becomes the final row, truncated, and its action is dropped.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class LeRobotDataset:
             raise DataError(f"{path} holds no meta/info.json") from None
         version = str(info.get("codebase_version", ""))
         if not version.startswith("v3."):
-            raise DataError(f"{path} is of version '{version}', not v3; LeRobot converts it: python -m "
-                            "lerobot.scripts.convert_dataset_v21_to_v30")
+            raise DataError(f"{path} is of version '{version}', not v3; LeRobot converts it: "
+                            "python -m lerobot.scripts.convert_dataset_v21_to_v30")
         self._features: dict[str, Any] = info["features"]
         self._choice = choice
         names = [name for name in self._features
@@ -47,8 +47,8 @@ class LeRobotDataset:
         self._observations = names
         self._has_reward = _REWARD in self._features
         if not self._has_reward and choice.final_reward is None:
-            raise DataError(f"column '{_REWARD}': the data set has none; --final_reward X rewards the "
-                            "last step of each episode with X and the others with 0")
+            raise DataError(f"column '{_REWARD}': the data set has none; --final_reward X rewards "
+                            "the last step of each episode with X and the others with 0")
         self.layout = Layout(*columns, self._action_column(), Column("reward"),
                              environment=str(info.get("robot_type") or ""))
         used = {*names, "action", _REWARD, _DONE}
@@ -139,14 +139,15 @@ class LeRobotDataset:
         values = array.to_numpy(zero_copy_only=False)
         shape = self._feature(name)[1] if name in (*self._observations, "action") else ()
         if values.size != table.num_rows * int(np.prod(shape, dtype=np.int64)):
-            raise DataError(f"column '{name}': {values.size} numbers in the {table.num_rows} frames "
-                            f"of {file.name}, where each has the shape {list(shape)}")
+            raise DataError(f"column '{name}': {values.size} numbers in the {table.num_rows} "
+                            f"frames of {file.name}, where each has the shape {list(shape)}")
         return values.reshape(table.num_rows, *shape)
 
     def _episode(self, index: int, frames: dict[str, np.ndarray]) -> Episode:
         number = len(frames["frame_index"])
         if not np.array_equal(frames["frame_index"], np.arange(number)):
-            raise DataError(f"column 'frame_index': that of episode {index} is not 0 to {number - 1}")
+            raise DataError(
+                f"column 'frame_index': that of episode {index} is not 0 to {number - 1}")
         done = check_flags(frames[_DONE].astype(bool), _DONE, index) if _DONE in frames else False
         rewards = frames.get(_REWARD)
         if rewards is None:

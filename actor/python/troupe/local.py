@@ -18,7 +18,7 @@ _POLL_SECONDS = 0.01
 
 
 def checkout() -> pathlib.Path:
-    """The folder of Troupe's repository: TROUPE_ROOT, or above the working directory or this file."""
+    """Troupe's repository: TROUPE_ROOT, or above the working directory or this file."""
     named = os.environ.get("TROUPE_ROOT")
     starts = [pathlib.Path(named)] if named else [pathlib.Path.cwd(), pathlib.Path(__file__)]
     for start in starts:

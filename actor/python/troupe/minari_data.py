@@ -1,4 +1,4 @@
-"""Minari's data sets: HDF5 files with a group for each episode (minari.farama.org, Dataset Standards)."""
+"""Minari's data sets: HDF5, a group for each episode (minari.farama.org, Dataset Standards)."""
 
 from __future__ import annotations
 
@@ -67,8 +67,7 @@ class MinariDataset:
     def _episode(self, index: int, group: Any) -> Episode:
         rewards = _array(group, "rewards", "reward", index)
         observations = {
-            name: _array(group, "observations" + "".join(f"/{part}" for part in name.split(".")[1:]),
-                         name, index)
+            name: _array(group, "/".join(["observations", *name.split(".")[1:]]), name, index)
             for name in self._observations}
         actions = _array(group, "actions", "action", index)
         if self._action["type"] == "Discrete":

@@ -27,8 +27,8 @@ class Run:
             run.wait()
             print(run.summary()["eval_return_mean"])
 
-    `config` is a file, or the name of one in deploy/configs.  The same `run_dir` again resumes the run.
-    Leaving the context stops it as Ctrl-C would, with a checkpoint.
+    `config` is a file, or the name of one in deploy/configs.  The same `run_dir` again resumes the
+    run.  Leaving the context stops it as Ctrl-C would, with a checkpoint.
     """
 
     def __init__(self, config: str | os.PathLike, run_dir: str | os.PathLike, *,
@@ -36,7 +36,7 @@ class Run:
                  prometheus: bool = False, build: bool = False,
                  build_dir: str | os.PathLike | None = None,
                  root: str | os.PathLike | None = None):
-        """`sets`: "path=value" each, on top of `config`.  `build`: installs and builds what is missing."""
+        """`sets`: "path=value" each, on top.  `build`: installs and builds what is missing."""
         root = pathlib.Path(root).resolve() if root else checkout()
         path = pathlib.Path(config)
         if not path.exists():
@@ -87,8 +87,8 @@ class Run:
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
-            raise TroupeError(f"the run in {self.run_dir} did not stop in {_STOP_SECONDS:.0f} s and "
-                              "was killed") from None
+            raise TroupeError(f"the run in {self.run_dir} did not stop in {_STOP_SECONDS:.0f} s "
+                              "and was killed") from None
 
     def __enter__(self) -> Run:
         return self

@@ -114,8 +114,8 @@ class Sampler:
     """Batches of windows of a table, drawn from the union of its shards.
 
     Each batch is split over the shards by their mass, some batches are asked for ahead, and a shard
-    that is gone is left out, its part drawn from the others, until it is back.  The table's rate limiter
-    holds batches back until enough was inserted.
+    that is gone is left out, its part drawn from the others, until it is back.  The table's rate
+    limiter holds batches back until enough was inserted.
 
     Made by Client.sampler.  Thread-safe.
     """
@@ -179,8 +179,8 @@ class Sampler:
         """
         values = np.asarray(priorities, np.float32)
         if values.shape != windows.row_ids.shape or not np.all((values >= 0) & (values <= 1e30)):
-            raise ValueError(f"{values.shape} priorities for {windows.row_ids.shape} windows, or one "
-                             "that is not 0 to 1e30")
+            raise ValueError(f"{values.shape} priorities for {windows.row_ids.shape} windows, or "
+                             "one that is not 0 to 1e30")
         with self._lock:
             for lane in self._lanes:
                 mine = windows.shards == lane.index

@@ -26,9 +26,10 @@ _MAX_REPLY_BYTES = 1 << 30
 class Credentials:
     """How connections are made: mutual TLS, or plaintext.
 
-    The files are read for every connection, so that renewed ones are taken up.  What a client may do
-    is said by the common name in its certificate: "actor" (append, subscribe), "learner" (sample,
-    follow, subscribe, publish) or "operator" (everything); deploy/certs makes such certificates.
+    The files are read for every connection, so that renewed ones are taken up.  What a client may
+    do is said by the common name in its certificate: "actor" (append, subscribe), "learner"
+    (sample, follow, subscribe, publish) or "operator" (everything); deploy/certs makes such
+    certificates.
     """
 
     ca: pathlib.Path | None = None
@@ -157,8 +158,8 @@ class Shard:
     """One shard, wherever it is now.
 
     A shard that is given by an address is whoever answers there.  One of a name that stands for
-    several is known by its number (Replay.Identify), and looked for at all addresses of the name when
-    it is not where it was.
+    several is known by its number (Replay.Identify), and looked for at all addresses of the name
+    when it is not where it was.
     """
 
     def __init__(self, target: str, address: str, credentials: Credentials, identity: int = 0):

@@ -83,8 +83,8 @@ class SnapshotAssembler:
         if header.run != self._run or not header.version:
             raise TroupeError(f"version {header.version} of run '{header.run}', not '{self._run}'")
         if not 1 <= header.size_bytes <= self._max_bytes:
-            raise TroupeError(f"version {header.version} has {header.size_bytes} bytes, must be 1 to "
-                              f"{self._max_bytes}")
+            raise TroupeError(f"version {header.version} has {header.size_bytes} bytes, must be 1 "
+                              f"to {self._max_bytes}")
         self._header = weights_pb2.SnapshotHeader()
         self._header.CopyFrom(header)
         self._missing = header.size_bytes
@@ -103,8 +103,8 @@ def chunks(snapshot: Snapshot) -> Iterator[weights_pb2.SnapshotChunk]:
 class Subscriber:
     """Keeps the newest snapshot that any shard sends; made by Client.subscribe.
 
-    Subscribes to one shard and, while that is gone, to the others in turn.  Iterating gives each newer
-    snapshot as it comes; who is slow skips some.  Thread-safe.
+    Subscribes to one shard and, while that is gone, to the others in turn.  Iterating gives each
+    newer snapshot as it comes; who is slow skips some.  Thread-safe.
     """
 
     def __init__(self, shards: Sequence[Shard], run: str, newer_than: int = 0,

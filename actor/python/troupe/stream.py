@@ -72,15 +72,16 @@ class Stream:
         return self.sent.id
 
     def step(self, observation: Observation, action: npt.ArrayLike | None = None,
-             reward: npt.ArrayLike | None = None, *, terminated: bool = False, truncated: bool = False,
-             next_observation: Observation | None = None, policy_version: int = 0,
-             priority: float = 0.0, timeout: float | None = None, **columns: npt.ArrayLike) -> None:
+             reward: npt.ArrayLike | None = None, *, terminated: bool = False,
+             truncated: bool = False, next_observation: Observation | None = None,
+             policy_version: int = 0, priority: float = 0.0, timeout: float | None = None,
+             **columns: npt.ArrayLike) -> None:
         """Appends what was observed, what was done and what that earned.
 
         Where the episode ended, `next_observation` is its last one and becomes a row of its own.
         Observations of several columns are mappings: {"camera": ...} is "observation.camera".
-        LayoutError: something does not fit, and nothing is appended.  Waits while the buffer is full or
-        the shard holds writers back, at most `timeout` seconds: then TimeoutError.
+        LayoutError: something does not fit, and nothing is appended.  Waits while the buffer is
+        full or the shard holds writers back, at most `timeout` seconds: then TimeoutError.
         """
         ended = TERMINATED * bool(terminated) | TRUNCATED * bool(truncated)
         if ended and next_observation is None:
@@ -104,7 +105,7 @@ class Stream:
 
     def cut(self, observation: Observation, *, policy_version: int = 0,
             timeout: float | None = None) -> None:
-        """Closes an unroll: `observation` comes again in the next row, where the episode goes on."""
+        """Closes an unroll; `observation` comes again in the next row of the same episode."""
         columns: dict[str, Any] = {}
         add_observation(columns, observation)
         self._check(columns)

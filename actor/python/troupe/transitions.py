@@ -1,4 +1,4 @@
-"""Rows of transitions: an episode of T steps is T rows and one more, which holds its last observation."""
+"""Rows of transitions: an episode of T steps is T + 1 rows, the last of an observation alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from troupe.layout import FLAGS_FIELD, FINAL, TERMINATED, TRUNCATED, Layout
 Observation = npt.ArrayLike | Mapping[str, npt.ArrayLike]
 
 
-def observation_columns(value: Observation, prefix: str = "observation") -> dict[str, npt.ArrayLike]:
+def observation_columns(value: Observation,
+                        prefix: str = "observation") -> dict[str, npt.ArrayLike]:
     """{"observation": value}, or of a mapping {"observation.NAME": part}, nested ones alike."""
     if not isinstance(value, Mapping):
         return {prefix: value}

@@ -23,7 +23,8 @@ def random_id() -> int:
 class SentStream:
     """One stream on one shard.  Rows are counted from its beginning here.
 
-    A shard that lost acked rows gets what follows under a new name: `base` rows are no part of that.
+    A shard that lost acked rows gets what follows under a new name: `base` rows are no part of
+    that.
     """
 
     id: int = dataclasses.field(default_factory=random_id)

@@ -1,4 +1,4 @@
-"""Cuts windows of followed rows, by the rule that the shards have (replay_server/window_cutter.h)."""
+"""Cuts windows of followed rows, by the shards' rule (replay_server/window_cutter.h)."""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ from troupe.transitions import is_final
 
 
 class PackedRows(Mapping[str, np.ndarray]):
-    """A mapping from the columns' names to arrays [*leading, *shape], views of the packed `rows`."""
+    """A mapping from the columns' names to arrays [*leading, *shape], views of the packed `rows`.
+    """
 
     def __init__(self, layout: Layout, rows: np.ndarray):
         self.layout = layout

@@ -25,13 +25,13 @@ _MIN_CAPACITY = 64
 class Writer:
     """Brings the rows of one or several environments to the shards of a table, each exactly once.
 
-    Rows are kept until a shard acks them.  When a connection breaks, the writer connects again, asks
-    what the shard holds and sends the rest.  Streams are spread over the shards; when a shard stays
-    away or is drained, new rows of its streams go to another one in new streams, and what it has not
-    acked is kept for it.  Nothing is ever given up: the caller waits instead.
+    Rows are kept until a shard acks them.  When a connection breaks, the writer connects again,
+    asks what the shard holds and sends the rest.  Streams are spread over the shards; when a shard
+    stays away or is drained, new rows of its streams go to another one in new streams, and what it
+    has not acked is kept for it.  Nothing is ever given up: the caller waits instead.
 
-    Made by Client.writer.  Thread-safe, but for one stream, which one thread uses at a time.  Use as a
-    context manager: leaving it waits until all is acked.
+    Made by Client.writer.  Thread-safe, but for one stream, which one thread uses at a time.  Use
+    as a context manager: leaving it waits until all is acked.
     """
 
     def __init__(self, shards: Sequence[Shard], run: str, table: str, layout: Layout,
@@ -68,10 +68,10 @@ class Writer:
                  truncated: npt.ArrayLike = False, next_observations: Observation | None = None,
                  mask: npt.ArrayLike = True, policy_version: int = 0,
                  timeout: float | None = None, **columns: npt.ArrayLike) -> None:
-        """Stream.step of all streams at once: arrays [streams, ...], as vector environments give them.
+        """Stream.step of all streams at once: arrays [streams, ...], as of a vector environment.
 
-        `next_observations` count where an episode ended.  `mask`: which environments took a step; with
-        Gymnasium's next-step autoreset those whose episode has not ended the step before.
+        `next_observations` count where an episode ended.  `mask`: which environments took a step;
+        with Gymnasium's next-step autoreset those whose episode has not ended the step before.
         """
         add_observation(columns, observations)
         for name, value in (("action", action), ("reward", reward)):
@@ -120,7 +120,8 @@ class Writer:
         self._streams[0].append(rows, timeout=timeout)
 
     def wait_connected(self, timeout: float = 30.0) -> None:
-        """Until the shards of all streams have accepted the layout; TimeoutError says who has not."""
+        """Until the shards of all streams have accepted the layout; TimeoutError says who has not.
+        """
         with self._state.lock:
             self._state.wait(lambda: all(stream.lane.open for stream in self._streams), timeout,
                        "not every shard has accepted rows")

@@ -132,7 +132,8 @@ class WriterState:
         self.wait(ready, timeout, "no room for more rows")
 
     def is_away(self, lane: Lane) -> bool:
-        """Are rows to go to another shard, because this one is drained or has been away for long?"""
+        """Are rows to go to another shard, because this one is drained or has been away for long?
+        """
         if lane.open:
             return lane.draining
         return time.monotonic() >= lane.away_since + self.options.move_after_seconds

@@ -2,10 +2,11 @@
 
     client_bench.py --build_dir build/release --peers_python build/peers-replay/bin/python
 
-Each has its own server, one client process, and a table of --rows transitions of HalfCheetah.  Reverb's
-writers and samplers are tuned in this run.  Troupe appends whole episodes ("episodes": what bulk data
-takes), step by step ("steps": what a loop around an environment takes), and steps of 8 environments at
-once ("steps_of_8"); Reverb has no other way than step by step, so all stand beside that.
+Each has its own server, one client process, and a table of --rows transitions of HalfCheetah.
+Reverb's writers and samplers are tuned in this run.  Troupe appends whole episodes ("episodes":
+what bulk data takes), step by step ("steps": what a loop around an environment takes), and steps
+of 8 environments at once ("steps_of_8"); Reverb has no other way than step by step, so all stand
+beside that.
 """
 import argparse
 import contextlib
@@ -82,7 +83,8 @@ def main():
             ("sample", f"half_cheetah/{args.rows:.0e}_rows".replace("e+0", "e"), "windows/s",
              "sample", "reverb_sample")):
         for suffix, key, of in (("", "rate", unit), ("_cpu", "client_us", "us/" + unit[:-3])):
-            lines.write(name + suffix, case, of, results[own], key, PEER, results.get(peer, ()), key)
+            lines.write(name + suffix, case, of, results[own], key, PEER, results.get(peer, ()),
+                        key)
 
 
 if __name__ == "__main__":

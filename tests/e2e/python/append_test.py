@@ -64,7 +64,8 @@ class Append(ClusterTest):
                         flags = 1 * terminated[i] + 2 * truncated[i]
                         expected[i].append((after[i], [0, 0], 0, 0, flags, t))
                 ended = ~ended & (terminated | truncated)
-            with self.assertRaisesRegex(troupe.LayoutError, "column 'action'.*\\[4, 2\\].*\\[5, 2\\]"):
+            with self.assertRaisesRegex(troupe.LayoutError,
+                                        "column 'action'.*\\[4, 2\\].*\\[5, 2\\]"):
                 writer.step_all(before, actions[:4], np.zeros(envs))
         rows, streams, _ = all_rows(client)
         for name, mine in zip(names, expected):
@@ -76,7 +77,8 @@ class Append(ClusterTest):
     def test_what_does_not_fit_is_refused_by_its_column_and_appends_nothing(self):
         with self.client(self.shard()).writer(LAYOUT) as writer:
             good = {"observation": [1, 2, 3], "action": [0, 0], "reward": 0.0, "number": 1}
-            for wrong, words in (({"observation": [1, 2]}, "column 'observation'.*\\[2\\].*\\[3\\]"),
+            for wrong, words in (({"observation": [1, 2]},
+                                  "column 'observation'.*\\[2\\].*\\[3\\]"),
                                  ({"action": ["a", "b"]}, "column 'action'"),
                                  ({"number": 1.5}, "column 'number': float64 is no int64"),
                                  ({"torque": 1.0}, "no column 'torque'; there are: observation"),

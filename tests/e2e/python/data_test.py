@@ -1,4 +1,4 @@
-"""Data sets of Minari and LeRobot go into a table that gives up no row, or are refused by the column.
+"""Data sets of Minari and LeRobot go into a table that gives up no row, or the column is named.
 
 The data sets are written here as their formats' pages describe them.
 
@@ -49,7 +49,8 @@ def write_minari(folder, lengths=LENGTHS, action=None, observation=None, change=
             count = np.arange(steps + 1) + 100 * i
             group["observations/state"] = np.stack([count, -count, 0.5 * count], 1)
             group["observations/goal"] = np.full((steps + 1, 2), i, np.float32)
-            group["actions"] = (np.arange(steps)[:, None] % 2 * [1.0, -1.0] if action["type"] == "Box"
+            group["actions"] = (np.arange(steps)[:, None] % 2 * [1.0, -1.0]
+                                if action["type"] == "Box"
                                 else np.arange(steps) % action["n"] + action["start"])
             group["rewards"] = count[1:] * 1.0
             group["terminations"] = np.arange(steps) == (steps - 1 if i % 2 else -1)
@@ -176,7 +177,8 @@ class Data(ClusterTest):
             "mission": {"type": "Text", "max_length": 9, "min_length": 1, "charset": "ab"},
             "state": box((3,))}}
         for words, arguments in (
-                ("column 'action': episode 2, step 7, element \\[1\\] is 1.5, outside of \\[-1, 1\\]",
+                ("column 'action': episode 2, step 7, element \\[1\\] is 1.5, outside of "
+                 "\\[-1, 1\\]",
                  {"change": put("actions", 1.5, (7, 1))}),
                 ("column 'reward': episode 2, step 0.* is nan",
                  {"change": put("rewards", np.nan, 0)}),
@@ -218,7 +220,8 @@ class Data(ClusterTest):
     def test_a_table_that_is_too_small_or_gives_up_rows_is_refused_before_a_row_is_sent(self):
         folder = write_minari(self.folder() / "maze", lengths=(300,))
         shard = self.table(capacity_rows=128)
-        code, _, error = self.run_tool("minari", folder, "--shards", shard.address, "--run", "tests")
+        code, _, error = self.run_tool("minari", folder, "--shards", shard.address, "--run",
+                                       "tests")
         self.assertEqual(code, 1)
         self.assertRegex(error, "room for 128 rows, and 365 are to come")
         ordinary = self.shard()
@@ -278,7 +281,8 @@ class Data(ClusterTest):
                  feature("observation.force", "float32", [1])),
                 ("column 'index': 36 frames where meta/info.json says 40",
                  {"change": change("info", "total_frames", 40)})):
-            self.assert_refused(words, "lerobot", write_lerobot(self.folder() / "so100", **arguments))
+            self.assert_refused(words, "lerobot",
+                                write_lerobot(self.folder() / "so100", **arguments))
 
     def test_lerobot_without_rewards_gets_one_at_the_end(self):
         folder = write_lerobot(self.folder() / "so100",

@@ -97,8 +97,8 @@ class Package(ClusterTest):
 
     def test_the_tutorial_works_as_it_is_written(self):
         done = subprocess.run(
-            [sys.executable, ROOT / "actor" / "python" / "examples" / "tutorial.py"], cwd=self.folder(),
-            check=False, capture_output=True, text=True, timeout=RUN_SECONDS,
+            [sys.executable, ROOT / "actor" / "python" / "examples" / "tutorial.py"],
+            cwd=self.folder(), check=False, capture_output=True, text=True, timeout=RUN_SECONDS,
             env={**os.environ, "PYTHONPATH": str(BUILD_DIR / "python"),
                  "TROUPE_ROOT": str(ROOT), "TROUPE_BUILD_DIR": str(BUILD_DIR)})
         self.assertEqual(done.returncode, 0, done.stderr)

@@ -120,7 +120,8 @@ class Tls(ClusterTest):
         for call in (lambda: self.enter(learner.writer(LAYOUT)).wait_connected(TIMEOUT),
                      lambda: self.as_role("actor").sampler(64),
                      lambda: self.as_role("actor").publish(b"image", 2 << 40)):
-            with self.assertRaisesRegex(troupe.Refused, "role '(actor|learner)' may not") as refused:
+            with self.assertRaisesRegex(troupe.Refused,
+                                        "role '(actor|learner)' may not") as refused:
                 call()
             self.assertEqual(refused.exception.code, grpc.StatusCode.PERMISSION_DENIED)
 

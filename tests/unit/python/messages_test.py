@@ -1,4 +1,6 @@
-"""What the Python package makes of messages: acks, positions, replies and snapshots, wrong ones too."""
+"""What the Python package makes of messages: acks, positions, replies and snapshots, wrong ones
+too.
+"""
 
 import unittest
 
@@ -133,7 +135,8 @@ class SampleReply(unittest.TestCase):
         for data in (self.message(windows=bytes(31)), self.message(probabilities=[1]),
                      self.message(mass=float("nan")), self.message(mass=-1.0),
                      self.message(row_ids=[1, 2, 3], probabilities=[1, 1, 1], windows=bytes(48)),
-                     self.message()[:-1], b"\x0a\xff\xff\xff\xff\x7f", b"\x0a", b"\x03", b"\xff" * 12):
+                     self.message()[:-1], b"\x0a\xff\xff\xff\xff\x7f", b"\x0a", b"\x03",
+                     b"\xff" * 12):
             with self.assertRaises(TroupeError):
                 sample_reply.parse(data, 2, 16)
 
@@ -157,7 +160,8 @@ class Assembling(unittest.TestCase):
 
         more = weights_pb2.SnapshotChunk(data=b"images")
         for words, parts in (("before any header", [data]), ("more than the 5", [header, more]),
-                             ("digest", [changed(crc32c=1), data]), ("breaks off", [header, header]),
+                             ("digest", [changed(crc32c=1), data]),
+                             ("breaks off", [header, header]),
                              ("of run 'q'", [changed(run="q")]),
                              ("has 0 bytes", [changed(size_bytes=0)]),
                              ("version 0", [changed(version=0)])):

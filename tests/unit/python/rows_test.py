@@ -76,7 +76,8 @@ class Transitions(unittest.TestCase):
         np.testing.assert_array_equal(rows["\0flags"], [0, 0, 0, 3])
         np.testing.assert_array_equal(rows["\0policy_version"], [9, 9, 9, 9])
         with self.assertRaisesRegex(LayoutError, "terminated, truncated or both"):
-            transitions.episode_rows(LAYOUT, np.zeros((2, 2)), {}, terminated=False, truncated=False)
+            transitions.episode_rows(LAYOUT, np.zeros((2, 2)), {}, terminated=False,
+                                     truncated=False)
         with self.assertRaisesRegex(LayoutError, "column 'reward'.*\\[2\\] where \\[1\\]"):
             transitions.episode_rows(LAYOUT, np.zeros((2, 2)), {"reward": [1, 2]}, terminated=True,
                                      truncated=False)
@@ -106,9 +107,10 @@ class Cutting(unittest.TestCase):
         return [window["reward"].tolist() for part in parts for window in cutter.cut(part).rows]
 
     def test_windows_go_across_replies_and_begin_at_no_final_row(self):
-        windows = self.cut(WindowCutter(3), rows_of([0, 1]), rows_of([2]), rows_of([3, 4], finals=[4]),
-                           rows_of([5, 6, 7, 8]))
-        self.assertEqual(windows, [[0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 5], [5, 6, 7], [6, 7, 8]])
+        windows = self.cut(WindowCutter(3), rows_of([0, 1]), rows_of([2]),
+                           rows_of([3, 4], finals=[4]), rows_of([5, 6, 7, 8]))
+        self.assertEqual(windows, [[0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 5], [5, 6, 7],
+                                   [6, 7, 8]])
 
     def test_windows_begin_at_multiples_of_their_stride(self):
         cutter = WindowCutter(2, 2, start_at_final_rows=True)
