@@ -81,6 +81,31 @@ TensorView PolicyTensor(const char* name, std::vector<int64_t> shape) {
           absl::string_view(reinterpret_cast<const char*>(values->data()), size_bytes)};
 }
 
+// 4x4 pixels in stacks of 2, one convolution of 2x2 by 2 and one feature.
+void AddPoliciesOfImages(const Corpus& corpus) {
+  auto metadata = PolicyText("{}");
+  metadata["observation_size"] = "0";
+  metadata["image_shape"] = "[4,4,1]";
+  metadata["encoder"] =
+      "{\"layers\":[{\"channels\":1,\"kernelSize\":2,\"stride\":2}],\"features\":1,"
+      "\"frameStack\":2}";
+  std::vector<TensorView> tensors = {PolicyTensor("actor.head.weight", {1, 2}),
+                                     PolicyTensor("actor.head.bias", {2}),
+                                     PolicyTensor("actor.encoder.conv.0.weight", {1, 2, 2, 2}),
+                                     PolicyTensor("actor.encoder.conv.0.bias", {1}),
+                                     PolicyTensor("actor.encoder.linear.weight", {4, 1}),
+                                     PolicyTensor("actor.encoder.linear.bias", {1})};
+  const auto add = [&](const char* seed) {
+    corpus.Add("policy", seed, Framed(EncodeSafetensors(tensors, metadata).value()));
+  };
+  metadata["distribution"] = "categorical";
+  add("images_choices");
+  metadata["distribution"] = "squashed_gaussian";
+  tensors.push_back(PolicyTensor("actor.encoder.norm.weight", {1}));
+  tensors.push_back(PolicyTensor("actor.encoder.norm.bias", {1}));
+  add("images");
+}
+
 void AddPolicies(const Corpus& corpus) {
   std::vector<TensorView> tensors = {
       PolicyTensor("actor.hidden.0.weight", {2, 2}), PolicyTensor("actor.hidden.0.bias", {2}),
@@ -121,6 +146,7 @@ void AddPolicies(const Corpus& corpus) {
              PolicyTensor("actor.recurrent.state.weight", {1, 3}),
              PolicyTensor("actor.recurrent.state.bias", {3})};
   add("memory");
+  AddPoliciesOfImages(corpus);
 }
 
 void AddCheckpoints(const Corpus& corpus) {

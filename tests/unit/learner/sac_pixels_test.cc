@@ -109,6 +109,7 @@ TEST_F(SacPixelsTest, TransitionsSeeTheStacksOfTheirRows) {
   const auto next = [&] { return seen(b.images->frames.index({b.images->next})); };
   EXPECT_THAT(now(), testing::ElementsAre(10, 10, 20));
   EXPECT_THAT(next(), testing::ElementsAre(20, 30, 40));
+  ASSERT_TRUE(b.weight.has_value());
   EXPECT_EQ(b.weight->item<float>(), 1);
   rows[3].flags = kTerminated;  // the transition ends there
   b = read();
@@ -168,6 +169,7 @@ TEST_F(SacPixelsTest, CriticsAloneTrainTheConvolutionsAndTheTargetsFollow) {
                  actor = sac->actor().parameters().frozen()[4].clone();
     ASSERT_TRUE(sac->Update(Draw(rows, config), 0).ok());
     EXPECT_FALSE(sac->actor().parameters().frozen()[4].equal(actor));
+    EXPECT_EQ(sac->critics().parameters().gradients().abs().max().item<float>(), 0);
     const Tensor after = Convolutions(sac->critics().parameters());
     EXPECT_EQ(after.equal(before), !critics_learn);
     const Tensor target = before + config.tau() * (after - before);
