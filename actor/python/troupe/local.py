@@ -71,8 +71,9 @@ class LocalShard:
         """host:port, the same after a restart."""
         return self._listen
 
-    def start(self) -> None:
-        """Starts it, or starts it again where it was; returns when it serves."""
+    def start(self, listen: str | None = None) -> None:
+        """Starts it, or starts it again where it was or at `listen`; returns when it serves."""
+        self._listen = listen or self._listen
         self._port_file.unlink(missing_ok=True)
         with open(self._log, "ab") as log:
             self._process = subprocess.Popen([*self._command, f"--listen={self._listen}"],
@@ -89,6 +90,11 @@ class LocalShard:
     def log(self) -> str:
         """What it has printed."""
         return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def signal(self, number: int) -> None:
+        """Sends a signal; none if it has ended."""
+        if self._process is not None:
+            self._process.send_signal(number)
 
     def kill(self) -> None:
         """As kill -9: what it has acked is in its data directory."""

@@ -4,6 +4,9 @@
 """
 
 import pathlib
+import signal
+import socket
+from unittest import mock
 
 import grpc
 import numpy as np
@@ -49,6 +52,60 @@ class Several(ClusterTest):
         shards[1].start()
         while set(sampler.next_batch(TIMEOUT).shards.tolist()) != {0, 1}:
             pass
+
+    def test_a_shard_that_says_nothing_is_left_out_until_it_answers(self):
+        shards = [self.shard(), self.shard()]
+        client = self.client(*shards)
+        for i in range(2):
+            self.fill(client, i, 1_000)
+        sampler = self.enter(client.sampler(256, seed=1))
+        sampler.next_batch(TIMEOUT)
+        shards[1].signal(signal.SIGSTOP)
+        self.addCleanup(shards[1].signal, signal.SIGCONT)
+        while sampler.shards_up > 1:
+            sampler.next_batch(TIMEOUT)
+        self.assertEqual(set(sampler.next_batch(TIMEOUT).shards.tolist()), {0})
+        shards[1].signal(signal.SIGCONT)
+        while set(sampler.next_batch(TIMEOUT).shards.tolist()) != {0, 1}:
+            pass
+
+    def test_shards_behind_one_name_are_known_where_they_go(self):
+        first = self.shard()
+        port = first.address.rpartition(":")[2]
+        second = self.shard(listen=f"127.0.0.2:{port}")
+        real = socket.getaddrinfo
+
+        def look_up(host, *arguments, **more):
+            if host != "replay":
+                return real(host, *arguments, **more)
+            return [(None, None, None, "", (address, port)) for address in ("127.0.0.1", "127.0.0.2")]
+
+        patch = mock.patch("socket.getaddrinfo", look_up)
+        patch.start()
+        self.addCleanup(patch.stop)
+        client = troupe.Client(f"replay:{port}", "tests", insecure=True)
+        self.assertEqual(len(client.shards), 2)
+        writer = self.enter(client.writer(LAYOUT, num_streams=2))
+        for i, stream in enumerate(writer.streams):
+            stream.add_episode(terminated=True, truncated=False, **episode(100 * i, 100))
+        writer.flush(TIMEOUT)
+        follower = self.enter(client.follow())
+        seen = [rows["number"][~rows.final] for rows in follower.until_caught_up(TIMEOUT)]
+        # Each comes back at the other's address, with its rows.
+        for shard in (first, second):
+            shard.kill()
+        first.start(f"127.0.0.2:{port}")
+        second.start(f"127.0.0.1:{port}")
+        for i, stream in enumerate(writer.streams):
+            stream.add_episode(terminated=True, truncated=False, timeout=TIMEOUT,
+                               **episode(200 + 100 * i, 100))
+        writer.flush(TIMEOUT)
+        self.assertEqual((writer.stats.streams_renamed, writer.stats.moves), (0, 0))
+        while sum(map(len, seen)) < 400:
+            rows = follower.next(TIMEOUT)
+            seen.append(rows["number"][~rows.final])
+        self.assertEqual(follower.stats.restarts, 0)
+        np.testing.assert_array_equal(np.sort(np.concatenate(seen)), np.arange(400))
 
     def test_streams_are_spread_and_move_to_a_shard_that_lives(self):
         shards = [self.shard(), self.shard()]
