@@ -17,6 +17,7 @@ from troupe.transitions import Observation
 from troupe.unacked import SentStream
 from troupe.writer_state import Lane, WriterState
 
+_ARRAY = np.ndarray
 _FLOATS = frozenset((float, np.float32, np.float64))
 
 
@@ -32,7 +33,7 @@ class _Fitting:
 def add_observation(columns: dict[str, Any], observation: Observation | None) -> None:
     """Its column, or its parts' columns."""
     # Nearly always an array, and to ask whether it is a Mapping takes longer than to copy it.
-    if observation.__class__ is not np.ndarray and isinstance(observation, Mapping):
+    if observation.__class__ is not _ARRAY and isinstance(observation, Mapping):
         columns.update(transitions.observation_columns(observation))
     else:
         columns["observation"] = observation
@@ -83,19 +84,19 @@ class Stream:
         LayoutError: something does not fit, and nothing is appended.  Waits while the buffer is
         full or the shard holds writers back, at most `timeout` seconds: then TimeoutError.
         """
-        ended = TERMINATED * bool(terminated) | TRUNCATED * bool(truncated)
-        if ended and next_observation is None:
-            raise LayoutError("the episode ended: which next_observation came last?")
         if action is not None:
             columns["action"] = action
         if reward is not None:
             columns["reward"] = reward
         add_observation(columns, observation)
         self._check(columns)
-        if not ended:
+        if not (terminated or truncated):
             with self._lock:
                 self._put(columns, 0, policy_version, priority, timeout)
             return
+        if next_observation is None:
+            raise LayoutError("the episode ended: which next_observation came last?")
+        ended = TERMINATED * bool(terminated) | TRUNCATED * bool(truncated)
         final: dict[str, Any] = {}
         add_observation(final, next_observation)
         self._check(final)
@@ -156,7 +157,9 @@ class Stream:
             known = self._columns.get(name)
             if value.__class__ in _FLOATS and known is not None and known.takes_floats:
                 continue
-            array = columns[name] = np.asarray(value)
+            array = value
+            if value.__class__ is not _ARRAY:
+                array = columns[name] = np.asarray(value)
             if known is None or array.dtype is not known.dtype or array.shape != known.shape:
                 self._state.layout.check(name, array)
                 self._columns[name].dtype = array.dtype

@@ -78,7 +78,8 @@ class Several(ClusterTest):
         def look_up(host, *arguments, **more):
             if host != "replay":
                 return real(host, *arguments, **more)
-            return [(None, None, None, "", (address, port)) for address in ("127.0.0.1", "127.0.0.2")]
+            return [(None, None, None, "", (address, port))
+                    for address in ("127.0.0.1", "127.0.0.2")]
 
         patch = mock.patch("socket.getaddrinfo", look_up)
         patch.start()
