@@ -11,7 +11,6 @@
 
 #include <cerrno>
 #include <utility>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -60,12 +59,9 @@ int Spawn(const std::string& python, const std::string& options, int socket, int
   posix_spawnattr_setpgroup(&attributes, 0);
   posix_spawnattr_setflags(&attributes,
                            POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
-  std::vector<std::string> words = {python, absl::StrCat("/proc/self/fd/", kChildProgram), options};
-  std::vector<char*> argv;
-  for (std::string& word : words) argv.push_back(word.data());
-  argv.push_back(nullptr);
-  const int error =
-      posix_spawnp(process, python.c_str(), &actions, &attributes, argv.data(), environ);
+  std::string words[] = {python, absl::StrCat("/proc/self/fd/", kChildProgram), options};
+  char* argv[] = {words[0].data(), words[1].data(), words[2].data(), nullptr};
+  const int error = posix_spawnp(process, python.c_str(), &actions, &attributes, argv, environ);
   posix_spawnattr_destroy(&attributes);
   posix_spawn_file_actions_destroy(&actions);
   close(high_socket);

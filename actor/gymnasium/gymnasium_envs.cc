@@ -55,8 +55,9 @@ absl::Status AwaitSpecs(const Children& children) {
 absl::StatusOr<std::unique_ptr<VectorEnv>> GymnasiumEnvs::Make(const proto::Environment& config,
                                                                int num_envs, uint64_t seed) {
   const int per_child = std::min(config.gymnasium().envs_per_child(), num_envs);
-  Parts parts{.faults = std::make_unique<EnvFaults>(),
-              .episodes = std::make_unique<std::vector<int64_t>>(num_envs)};
+  Parts parts;
+  parts.faults = std::make_unique<EnvFaults>();
+  parts.episodes = std::make_unique<std::vector<int64_t>>(num_envs);
   for (int first = 0; first < num_envs; first += per_child) {
     const int size = std::min(per_child, num_envs - first);
     const auto episode_seed = [seed, first, episodes = parts.episodes.get()](int slot) {
