@@ -115,7 +115,7 @@ void FillTable(const proto::Sac& sac, int32_t ranks, proto::Table& table) {
 }
 
 // A queue: windows one after another, each sampled once, the oldest first.
-void FillTable(const proto::Ppo& ppo, proto::Table& table) {
+void FillTable(const proto::Ppo& ppo, int32_t ranks, proto::Table& table) {
   proto::WindowRule& window = *table.mutable_window();
   const auto lead_rows = static_cast<int32_t>(LeadRows(ppo));
   if (!window.has_length()) window.set_length(lead_rows + ppo.unroll_length() + 1);
@@ -125,7 +125,9 @@ void FillTable(const proto::Ppo& ppo, proto::Table& table) {
   if (!table.has_max_times_sampled()) table.set_max_times_sampled(1);
   proto::RateLimiter& limiter = *table.mutable_rate_limiter();
   if (!limiter.has_samples_per_insert()) limiter.set_samples_per_insert(0);
-  if (!limiter.has_queue_length()) limiter.set_queue_length(2 * int64_t{ppo.batch_windows()});
+  if (!limiter.has_queue_length()) {
+    limiter.set_queue_length(2 * int64_t{ranks} * ppo.batch_windows());
+  }
 }
 
 }  // namespace
@@ -175,7 +177,7 @@ absl::StatusOr<proto::Table> EffectiveTable(const proto::Config& config, absl::s
     proto::RateLimiter& limiter = *table.mutable_rate_limiter();
     if (name == config.learner().table()) {
       config.learner().has_ppo()
-          ? FillTable(config.learner().ppo(), table)
+          ? FillTable(config.learner().ppo(), config.learner().ranks(), table)
           : FillTable(config.learner().sac(), config.learner().ranks(), table);
     }
     if (!limiter.has_slack()) {

@@ -296,9 +296,8 @@ void CheckRanks(const proto::Learner& learner, Faults& faults) {
   const auto add = [&](absl::string_view why) {
     faults.push_back(absl::StrCat("learner.ranks = ", learner.ranks(), ": ", why));
   };
-  if (!learner.has_sac()) return add("only learner.sac learns in several processes");
-  if (HasMemory(learner.sac().recurrence())) {
-    add("learner.sac.recurrence must not be set, for its batches differ in size");
+  if (HasMemory(learner.has_ppo() ? learner.ppo().recurrence() : learner.sac().recurrence())) {
+    add("a recurrence must not be set, for the ranks' batches differ in size");
   }
   if (learner.rendezvous().empty()) add("learner.rendezvous must be set");
 }

@@ -56,34 +56,53 @@ void StepOnCpu(int64_t n, StepSizes sizes, float* values, float* gradients, floa
 
 }  // namespace
 
-Adam::Adam(const torch::Tensor& like, double learning_rate, double epsilon)
+Adam::Adam(const torch::Tensor& like, double learning_rate, double epsilon, Place count)
     : learning_rate_(learning_rate),
       epsilon_(epsilon),
+      device_step_(count == Place::kDevice
+                       ? torch::zeros({1}, like.options().dtype(torch::kFloat64))
+                       : torch::Tensor()),
       m_(torch::zeros_like(like)),
       v_(torch::zeros_like(like)) {}
 
+int64_t Adam::steps() const {
+  return device_step_.defined() ? device_step_.to(torch::kInt64).item<int64_t>() : step_;
+}
+
+void Adam::set_steps(int64_t steps) {
+  step_ = steps;
+  if (device_step_.defined()) device_step_.fill_(static_cast<double>(steps));
+}
+
 void Adam::Step(const torch::Tensor& values, const torch::Tensor& gradients) {
   const torch::NoGradGuard no_grad;
+  if (device_step_.defined()) return StepOnDevice(values, gradients);
   ++step_;
   const StepSizes sizes{learning_rate_ / (1 - std::pow(kBeta1, step_)),
                         1 / std::sqrt(1 - std::pow(kBeta2, step_)), epsilon_};
-  if (values.is_cpu()) {
-    AT_DISPATCH_FLOATING_TYPES(values.scalar_type(), "adam", [&] {
-      StepOnCpu(values.numel(), sizes, values.data_ptr<scalar_t>(), gradients.data_ptr<scalar_t>(),
-                m_.data_ptr<scalar_t>(), v_.data_ptr<scalar_t>());
-    });
-    return;
-  }
+  AT_DISPATCH_FLOATING_TYPES(values.scalar_type(), "adam", [&] {
+    StepOnCpu(values.numel(), sizes, values.data_ptr<scalar_t>(), gradients.data_ptr<scalar_t>(),
+              m_.data_ptr<scalar_t>(), v_.data_ptr<scalar_t>());
+  });
+}
+
+void Adam::StepOnDevice(const torch::Tensor& values, const torch::Tensor& gradients) {
+  device_step_.add_(1);
+  // 1 - beta^t, which differs little from 0 at first.
+  const auto correction = [&](double beta) {
+    return device_step_.mul(std::log(beta)).expm1_().neg_().to(values.scalar_type());
+  };
   m_.lerp_(gradients, 1 - kBeta1);
   v_.mul_(kBeta2).addcmul_(gradients, gradients, 1 - kBeta2);
-  values.addcdiv_(m_, v_.sqrt().mul_(sizes.inverse_root).add_(epsilon_), -sizes.learning_rate);
+  const torch::Tensor root = v_.sqrt().div_(correction(kBeta2).sqrt_()).add_(epsilon_);
+  values.addcdiv_(m_.div(correction(kBeta1)), root, -learning_rate_);
   gradients.zero_();
 }
 
 void Adam::Save(const std::string& prefix, TensorFile& file) const {
   file.Add(prefix + "exp_avg", m_);
   file.Add(prefix + "exp_avg_sq", v_);
-  file.Add(prefix + "step", torch::full({}, step_, torch::kInt64));
+  file.Add(prefix + "step", torch::full({}, steps(), torch::kInt64));
 }
 
 absl::Status Adam::Load(const std::string& prefix, const Safetensors& file) {
@@ -95,7 +114,7 @@ absl::Status Adam::Load(const std::string& prefix, const Safetensors& file) {
   if (!step.ok()) return step.status();
   m_.copy_(*m);
   v_.copy_(*v);
-  step_ = step->item<int64_t>();
+  set_steps(step->item<int64_t>());
   return absl::OkStatus();
 }
 

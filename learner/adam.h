@@ -13,11 +13,16 @@
 namespace troupe {
 
 // Adam (Kingma and Ba, arXiv 1412.6980) on one vector, as PyTorch computes it: beta 0.9 and 0.999.
+// On a GPU the number of steps lies in its memory, so that a graph that repeats a step counts it.
 // Not thread-safe.
 class Adam final {
  public:
+  enum class Place { kHost, kDevice };
+
   // For vectors of the size, dtype and device of `like`.
-  Adam(const torch::Tensor& like, double learning_rate, double epsilon = 1e-8);
+  Adam(const torch::Tensor& like, double learning_rate, double epsilon = 1e-8)
+      : Adam(like, learning_rate, epsilon, like.is_cpu() ? Place::kHost : Place::kDevice) {}
+  Adam(const torch::Tensor& like, double learning_rate, double epsilon, Place count);
 
   void set_learning_rate(double learning_rate) { learning_rate_ = learning_rate; }
 
@@ -27,8 +32,8 @@ class Adam final {
   // Its state: both moments, and the steps taken.
   const torch::Tensor& m() const { return m_; }
   const torch::Tensor& v() const { return v_; }
-  int64_t steps() const { return step_; }
-  void set_steps(int64_t steps) { step_ = steps; }
+  int64_t steps() const;  // waits for the device
+  void set_steps(int64_t steps);
 
   // Tensors prefix + "exp_avg", "exp_avg_sq" and "step".
   void Save(const std::string& prefix, TensorFile& file) const;
@@ -36,10 +41,13 @@ class Adam final {
   absl::Status Load(const std::string& prefix, const Safetensors& file);
 
  private:
+  void StepOnDevice(const torch::Tensor& values, const torch::Tensor& gradients);
+
   double learning_rate_;
   const double epsilon_;
-  int64_t step_ = 0;
-  torch::Tensor m_, v_;  // first and second moments
+  int64_t step_ = 0;           // on the host
+  torch::Tensor device_step_;  // [1], float64, on the device; undefined: the host counts
+  torch::Tensor m_, v_;        // first and second moments
 };
 
 }  // namespace troupe

@@ -27,6 +27,7 @@
 #include "learner/progress_log.h"
 #include "learner/rank_group.h"
 #include "learner/replica.h"
+#include "learner/shared_batches.h"
 #include "learner/trainer.h"
 
 ABSL_FLAG(std::string, run_dir, "",
@@ -91,15 +92,22 @@ absl::StatusOr<TableInfo> AwaitTable(ReplayClient& replay, const StopToken& stop
 }
 
 std::unique_ptr<BatchSource> MakeBatches(const proto::Config& config, const TableInfo& table,
-                                         ReplayClient& replay) {
+                                         ReplayClient& replay, RankGroup* ranks) {
   if (!config.learner().has_ppo()) return std::make_unique<SampledBatches>(replay);
   const proto::Ppo& ppo = config.learner().ppo();
-  return std::make_unique<OnPolicyBatches>(
-      replay, OnPolicyBatches::Options{.batch_windows = ppo.batch_windows(),
-                                       .window_length = table.window_length,
-                                       .lead_rows = LeadRows(ppo),
-                                       .stride_bytes = table.layout.stride_bytes(),
-                                       .max_policy_lag = ppo.max_policy_lag()});
+  auto batches = std::make_unique<OnPolicyBatches>(
+      replay,
+      OnPolicyBatches::Options{.batch_windows = config.learner().ranks() * ppo.batch_windows(),
+                               .window_length = table.window_length,
+                               .lead_rows = LeadRows(ppo),
+                               .stride_bytes = table.layout.stride_bytes(),
+                               .max_policy_lag = ppo.max_policy_lag()});
+  if (ranks == nullptr) return batches;
+  return std::make_unique<SharedBatches>(
+      std::move(batches), *ranks,
+      SharedBatches::Options{.batch_windows = ppo.batch_windows(),
+                             .window_length = table.window_length,
+                             .stride_bytes = table.layout.stride_bytes()});
 }
 
 // Null if the algorithm gets its batches from the shards.
@@ -117,7 +125,8 @@ absl::StatusOr<std::unique_ptr<RankGroup>> Join(const Program& program) {
   if (learner.ranks() == 1) return nullptr;
   return JoinRanks({.rank = absl::GetFlag(FLAGS_rank),
                     .size = learner.ranks(),
-                    .rendezvous = learner.rendezvous()},
+                    .rendezvous = learner.rendezvous(),
+                    .device = learner.device()},
                    [&] { return program.stop.requested(); });
 }
 
@@ -168,7 +177,7 @@ absl::Status Run(Program& program) {
   if (!state.ok()) return state.status();
   const auto replica = MakeReplica(program, *directory, *table, **algorithm);
   if (!replica.ok()) return replica.status();
-  const std::unique_ptr<BatchSource> batches = MakeBatches(config, *table, **replay);
+  const std::unique_ptr<BatchSource> batches = MakeBatches(config, *table, **replay, ranks->get());
   Trainer trainer(config,
                   {.replay = **replay,
                    .batches = *batches,

@@ -97,12 +97,16 @@ absl::Status CheckDevice(const torch::Device& device) {
 // PPO, whose fused engine needs no LibTorch with CUDA.
 absl::StatusOr<std::unique_ptr<Algorithm>> MakePpo(const proto::Config& config,
                                                    const torch::Device& device,
-                                                   const Layout& layout) {
+                                                   const Layout& layout, RankGroup* ranks) {
   const proto::Learner& learner = config.learner();
   MakePpoEngine make_engine;
   if (learner.engine() != proto::REFERENCE) {
-    make_engine = [device](const PpoModel& model) -> absl::StatusOr<std::unique_ptr<PpoEngine>> {
-      if (!device.is_cuda()) return MakeCpuPpoEngine(model);
+    make_engine = [device,
+                   ranks](const PpoModel& model) -> absl::StatusOr<std::unique_ptr<PpoEngine>> {
+      if (!device.is_cuda()) return MakeCpuPpoEngine(model, ranks);
+      if (ranks != nullptr) {
+        return absl::UnimplementedError("on CUDA the fused engine does not share its updates");
+      }
       return MakeCudaPpoEngine(model, std::max<int>(device.index(), 0));
     };
   }
@@ -111,7 +115,8 @@ absl::StatusOr<std::unique_ptr<Algorithm>> MakePpo(const proto::Config& config,
                    .total_env_steps = config.total_env_steps(),
                    .seed = config.seed(),
                    .device = device,
-                   .make_engine = make_engine},
+                   .make_engine = make_engine,
+                   .ranks = ranks},
                   layout);
   if (!ppo.ok()) {
     const absl::Status of_device = CheckDevice(device);
@@ -137,7 +142,7 @@ absl::StatusOr<std::unique_ptr<Algorithm>> MakeAlgorithm(const proto::Config& co
           MakeFusedSac(config, device, layout, ranks);
       if (!fused.ok() || *fused != nullptr) return fused;
     }
-    if (learner.has_ppo()) return MakePpo(config, device, layout);
+    if (learner.has_ppo()) return MakePpo(config, device, layout, ranks);
     if (absl::Status status = CheckDevice(device); !status.ok()) return status;
     absl::StatusOr<std::unique_ptr<Sac>> sac =
         Sac::Create({.config = learner.sac(),

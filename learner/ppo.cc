@@ -12,7 +12,6 @@
 #include "common/policy_codec.h"
 #include "learner/frame_stacks.h"
 #include "learner/ppo_gradient.h"
-#include "learner/ppo_objectives.h"
 #include "learner/ppo_steps.h"
 #include "learner/state_files.h"
 
@@ -21,9 +20,6 @@ namespace {
 
 using torch::Tensor;
 
-constexpr double kMinAdaptedRate = 1e-5;
-constexpr double kMaxAdaptedRate = 1e-2;
-constexpr double kRateFactor = 1.5;
 // Stacks of images that go through the convolutions at once where no gradients are wanted.
 constexpr int64_t kStacksAtOnce = 256;
 
@@ -49,33 +45,7 @@ PolicyMetadata PolicyOf(const proto::Ppo& config, const UnrollReader& reader) {
   return policy;
 }
 
-double ExplainedVariance(const Ppo::Steps& steps) {
-  const auto variance = [&](const Tensor& of_rows) {
-    const Tensor all = steps.in_sequences() ? of_rows.masked_select(steps.is_step) : of_rows;
-    return all.var(/*unbiased=*/false).item<double>();
-  };
-  const double of_targets = variance(steps.target);
-  return of_targets == 0 ? 0 : 1 - variance(steps.target - steps.v_old) / of_targets;
-}
-
 }  // namespace
-
-struct Ppo::Distance {
-  double sum_kl = 0;
-  double sum_clipped = 0;
-  double sum_policy_loss = 0;
-  double sum_value_loss = 0;
-  double sum_entropy = 0;
-  int64_t minibatches = 0;
-
-  void Add(const PpoLoss& loss) {
-    sum_kl += loss.kl;
-    sum_clipped += loss.clip_fraction;
-    sum_policy_loss -= loss.surrogate;
-    sum_value_loss += loss.value_loss;
-    sum_entropy += loss.entropy;
-  }
-};
 
 absl::StatusOr<std::unique_ptr<Ppo>> Ppo::Create(const Options& options, const Layout& layout) {
   absl::StatusOr<UnrollReader> reader =
@@ -105,6 +75,7 @@ Ppo::Ppo(const Options& options, UnrollReader reader, PolicyMetadata policy, int
       reader_(std::move(reader)),
       policy_(std::move(policy)),
       stride_bytes_(stride_bytes),
+      ranks_(options.ranks),
       device_(fused.ok() ? torch::Device(torch::kCPU) : options.device),
       exact_kl_(config_.surrogate() == proto::KL_PENALTY ||
                 config_.learning_rate_schedule() == proto::KL_ADAPTIVE),
@@ -131,9 +102,19 @@ Normalizer Ppo::ObservationNormalizer() const {
   return {observations_.Mean(), observations_.Std().reciprocal(), config_.observation_clip()};
 }
 
-Tensor Ppo::ScaledRewards(const Unrolls& b) {
+absl::Status Ppo::Count(const Tensor& samples, RunningMoments& moments) {
+  if (ranks_ != nullptr) return moments.AddOfAll(samples, *ranks_);
+  moments.Add(samples);
+  return absl::OkStatus();
+}
+
+absl::Status Ppo::CountReturns(const Unrolls& b) {
+  if (!config_.scale_rewards()) return absl::OkStatus();
+  return Count(PastReturns(b, config_.gamma()).masked_select(b.is_step).unsqueeze(1), returns_);
+}
+
+Tensor Ppo::ScaledRewards(const Unrolls& b) const {
   if (!config_.scale_rewards()) return b.r;
-  returns_.Add(PastReturns(b, config_.gamma()).masked_select(b.is_step).unsqueeze(1));
   return (b.r / returns_.Std()).clamp(-config_.reward_clip(), config_.reward_clip());
 }
 
@@ -214,167 +195,6 @@ Ppo::Steps Ppo::Seen(const Steps& b) const {
   return StepsOf(b, actor_.See({.x = b.s, .stored = b.memory, .fresh = b.fresh}));
 }
 
-absl::Status Ppo::Improve(const Steps& steps) {
-  const int64_t n = steps.size(), rows = n * (steps.in_sequences() ? steps.s.size(1) : 1);
-  const int64_t size = config_.minibatch_size() == 0 ? rows : config_.minibatch_size();
-  const int64_t count = std::clamp<int64_t>((rows + size / 2) / size, 1, n);
-  std::vector<Tensor> orders;
-  for (int64_t epoch = 0; epoch < config_.epochs(); ++epoch) {
-    orders.push_back(torch::randperm(n, shuffle_, torch::kInt64));
-  }
-  const absl::StatusOr<Distance> distance = fused_ != nullptr
-                                                ? ImproveFused(steps, torch::stack(orders), count)
-                                                : ImproveByReference(steps, orders, count);
-  if (!distance.ok()) return distance.status();
-  const double m = std::max<double>(1, static_cast<double>(distance->minibatches));
-  if (config_.surrogate() == proto::KL_PENALTY && config_.adaptive_kl_coefficient()) {
-    kl_coefficient_ =
-        AdaptKlCoefficient(kl_coefficient_, distance->sum_kl / m, config_.kl_target());
-  }
-  statistics_ = {{"kl", distance->sum_kl / m},
-                 {"clip_fraction", distance->sum_clipped / m},
-                 {"policy_loss", distance->sum_policy_loss / m},
-                 {"value_loss", distance->sum_value_loss / m},
-                 {"entropy", distance->sum_entropy / m},
-                 {"learning_rate", learning_rate_},
-                 {"explained_variance", ExplainedVariance(steps)}};
-  return absl::OkStatus();
-}
-
-Ppo::Distance Ppo::ImproveByReference(const Steps& steps, const std::vector<Tensor>& orders,
-                                      int64_t minibatches) {
-  const int64_t n = steps.size();
-  const Tensor old_log_std =
-      reader_.discrete() ? Tensor() : actor_.parameters().frozen().back().clone();
-  Distance distance;
-  bool near = true;
-  for (size_t epoch = 0; epoch < orders.size() && near; ++epoch) {
-    const Tensor order = orders[epoch].to(device_);
-    const Steps shuffled =
-        ForAll(steps, [&](const Tensor& all) { return all.index_select(0, order); });
-    distance = {};
-    for (int64_t i = 0; i < minibatches && near; ++i) {
-      const int64_t begin = i * n / minibatches, end = (i + 1) * n / minibatches;
-      const Steps minibatch = Seen(
-          ForAll(shuffled, [&](const Tensor& all) { return all.narrow(0, begin, end - begin); }));
-      near = minibatch.size() == 0 || StepOn(minibatch, old_log_std, &distance);
-    }
-  }
-  return distance;
-}
-
-absl::StatusOr<Ppo::Distance> Ppo::ImproveFused(const Steps& steps, const Tensor& order,
-                                                int64_t minibatches) {
-  const absl::StatusOr<PpoProgress> progress =
-      fused_->Improve(steps, order, minibatches, learning_rate_, {actor_.parameters(), actor_adam_},
-                      {critic_.parameters(), critic_adam_});
-  if (!progress.ok()) return progress.status();
-  updates_ += progress->steps;
-  return Distance{.sum_kl = progress->kl,
-                  .sum_clipped = progress->clip_fraction,
-                  .sum_policy_loss = -progress->surrogate,
-                  .sum_value_loss = progress->value_loss,
-                  .sum_entropy = progress->entropy,
-                  .minibatches = progress->last_epoch_steps};
-}
-
-Tensor Ppo::Surrogate(const Steps& b, const Tensor& log_pi, const Tensor& kl) const {
-  const Tensor advantage = config_.normalize_advantages() ? Standardize(b.advantage) : b.advantage;
-  switch (config_.surrogate()) {
-    case proto::POLICY_GRADIENT:
-      return PolicyGradientSurrogate(log_pi, advantage);
-    case proto::IMPORTANCE:
-      return ImportanceSurrogate(log_pi, b.log_mu, advantage);
-    case proto::KL_PENALTY:
-      return ImportanceSurrogate(log_pi, b.log_mu, advantage) - kl_coefficient_ * kl;
-    default:
-      return ClippedSurrogate(log_pi, b.log_mu, advantage, config_.clip_epsilon());
-  }
-}
-
-bool Ppo::StepOn(const Steps& b, const Tensor& old_log_std, Distance* distance) {
-  const bool near = closed_gradient_ ? DifferentiateInClosedForm(b, distance)
-                                     : Differentiate(b, old_log_std, distance);
-  if (!near) return false;
-  ClipGradients();
-  actor_adam_.Step(actor_.parameters().values(), actor_.parameters().gradients());
-  critic_adam_.Step(critic_.parameters().values(), critic_.parameters().gradients());
-  ++updates_;
-  ++distance->minibatches;
-  return true;
-}
-
-bool Ppo::DifferentiateInClosedForm(const Steps& b, Distance* distance) {
-  const Tensor head = actor_.Head(b.s), v = critic_.Value(b.s);
-  const Tensor of_head = torch::empty_like(head), of_v = torch::empty_like(v);
-  const auto floats = [](const Tensor& tensor) { return tensor.data_ptr<float>(); };
-  const int64_t n = head.size(0), size = head.size(1);
-  PpoLoss loss;
-  BeginPpoLoss(config_, floats(actor_.log_std()), size, loss);
-  AddPpoRows(config_,
-             {.rows = n,
-              .action_size = size,
-              .mean = floats(head),
-              .mean_stride = size,
-              .v = floats(v.contiguous()),
-              .a = floats(b.a),
-              .log_mu = floats(b.log_mu),
-              .advantage = floats(b.advantage),
-              .target = floats(b.target),
-              .v_old = floats(b.v_old)},
-             ScaleOf(config_, floats(b.advantage), n), n,
-             {.mean = floats(of_head), .v = floats(of_v)}, loss);
-  if (config_.max_kl() > 0 && loss.kl > config_.max_kl()) return false;
-  torch::autograd::backward({head, v}, {of_head, of_v});
-  actor_.log_std().mutable_grad().add_(torch::tensor(loss.log_std, torch::kFloat32));
-  distance->Add(loss);
-  return true;
-}
-
-bool Ppo::Differentiate(const Steps& b, const Tensor& old_log_std, Distance* distance) {
-  const Tensor head = actor_.Head(b.s);
-  const Tensor log_pi = actor_.LogProb(head, b.a);
-  const Tensor kl = exact_kl_ ? actor_.Kl(b.old_head, old_log_std, head).mean()
-                              : ApproximateKl(log_pi.detach(), b.log_mu);
-  const double distance_now = kl.item<double>();
-  if (config_.max_kl() > 0 && distance_now > config_.max_kl()) return false;
-  if (config_.learning_rate_schedule() == proto::KL_ADAPTIVE) AdaptLearningRate(distance_now);
-
-  const Tensor surrogate = Surrogate(b, log_pi, kl);
-  const Tensor value_loss =
-      ValueObjective(critic_.Value(b.s), b.v_old, b.target, config_.value_clip());
-  const Tensor entropy = actor_.Entropy(head);
-  (config_.value_coefficient() * value_loss - surrogate - config_.entropy_coefficient() * entropy)
-      .backward();
-
-  const torch::NoGradGuard no_grad;
-  const Tensor far = ((log_pi - b.log_mu).exp() - 1).abs() > config_.clip_epsilon();
-  distance->sum_kl += distance_now;
-  distance->sum_clipped += far.to(torch::kFloat32).mean().item<double>();
-  distance->sum_policy_loss -= surrogate.item<double>();
-  distance->sum_value_loss += value_loss.item<double>();
-  distance->sum_entropy += entropy.item<double>();
-  return true;
-}
-
-void Ppo::ClipGradients() {
-  if (config_.max_gradient_norm() <= 0) return;
-  const Tensor& of_actor = actor_.parameters().gradients();
-  const Tensor& of_critic = critic_.parameters().gradients();
-  const double norm =
-      std::sqrt(of_actor.dot(of_actor).item<double>() + of_critic.dot(of_critic).item<double>());
-  if (norm <= config_.max_gradient_norm()) return;
-  of_actor.mul_(config_.max_gradient_norm() / (norm + 1e-6));
-  of_critic.mul_(config_.max_gradient_norm() / (norm + 1e-6));
-}
-
-void Ppo::AdaptLearningRate(double kl) {
-  double rate = learning_rate_;
-  if (kl > 2 * config_.kl_target()) rate = std::max(rate / kRateFactor, kMinAdaptedRate);
-  if (kl < config_.kl_target() / 2) rate = std::min(rate * kRateFactor, kMaxAdaptedRate);
-  SetLearningRate(rate);
-}
-
 void Ppo::SetLearningRate(double learning_rate) {
   learning_rate_ = learning_rate;
   actor_adam_.set_learning_rate(learning_rate);
@@ -396,11 +216,9 @@ absl::Status Ppo::Update(const WindowBatch& batch, int64_t env_steps) {
       SetLearningRate(config_.learning_rate() * std::clamp(left, 0.0, 1.0));
     }
     const Unrolls unrolls = reader_.Read(batch.data(), batch.num_windows, batch.window_length);
-    const Steps steps = Prepare(unrolls);
-    if (steps.size() > 0) {
-      if (absl::Status status = Improve(steps); !status.ok()) return status;
-    }
-    if (config_.normalize_observations()) observations_.Add(unrolls.s.flatten(0, 1));
+    if (absl::Status status = CountReturns(unrolls); !status.ok()) return status;
+    if (absl::Status status = Improve(Prepare(unrolls)); !status.ok()) return status;
+    if (config_.normalize_observations()) return Count(unrolls.s.flatten(0, 1), observations_);
   } catch (const std::exception& e) {
     return absl::InternalError(absl::StrCat("update ", updates_ + 1, ": ", e.what()));
   }

@@ -17,8 +17,10 @@
 #include "learner/adam.h"
 #include "learner/algorithm.h"
 #include "learner/ppo_fused.h"
+#include "learner/ppo_gradient.h"
 #include "learner/ppo_networks.h"
 #include "learner/ppo_steps.h"
+#include "learner/rank_group.h"
 #include "learner/returns.h"
 #include "learner/running_moments.h"
 #include "learner/unrolls.h"
@@ -41,18 +43,21 @@ class Ppo final : public Algorithm {
     // Takes the gradient steps, from batches and networks on the CPU, where it can be made; none:
     // LibTorch does.
     MakePpoEngine make_engine;
+    RankGroup* ranks = nullptr;  // that share each minibatch; the engine has them, too
   };
 
   // INVALID_ARGUMENT: a layout that PPO cannot learn from.
   static absl::StatusOr<std::unique_ptr<Ppo>> Create(const Options& options, const Layout& layout);
 
   using Steps = PpoSteps;
+  // Counts a batch's returns into what scales rewards; before Prepare().
+  absl::Status CountReturns(const Unrolls& b);
   // All steps of a batch or, with a memory, all of its sequences.
   Steps Prepare(const Unrolls& b);
   // Those of a minibatch as the networks see them, one after another; gradients reach the memory
   // and the encoder.
   Steps Seen(const Steps& minibatch) const;
-  // The epochs.
+  // The epochs.  Errors are RankGroup's and the engine's.
   absl::Status Improve(const Steps& steps);
 
   absl::Status Update(const WindowBatch& batch, int64_t env_steps) override;
@@ -70,29 +75,40 @@ class Ppo final : public Algorithm {
   const absl::Status& fused() const { return fused_status_; }
 
  private:
-  // What one minibatch says of the policy's distance from the one that drew its actions.
+  // How far the policy has come from the one that drew its actions, over an epoch.
   struct Distance;
+  struct Share;
 
   Ppo(const Options& options, UnrollReader reader, PolicyMetadata policy, int64_t stride_bytes,
       absl::StatusOr<std::unique_ptr<FusedPpo>> fused);
 
   Normalizer ObservationNormalizer() const;
-  torch::Tensor ScaledRewards(const Unrolls& b);
+  // Adds these samples, and those of the other ranks.
+  absl::Status Count(const torch::Tensor& samples, RunningMoments& moments);
+  torch::Tensor ScaledRewards(const Unrolls& b) const;
   // What the networks see of all rows, whose normalized observations are `s`, [B, T + 1, inputs].
   torch::Tensor SeeAll(const Unrolls& b, const torch::Tensor& s) const;
   Targets MakeTargets(const Unrolls& b, const torch::Tensor& r, const torch::Tensor& s,
                       const torch::Tensor& v) const;
+  absl::StatusOr<int64_t> MinibatchesOf(const Steps& steps);
+  std::vector<torch::Tensor> DrawOrders(int64_t steps);
   // One gradient step for each minibatch; `orders`: of the steps in each epoch.
-  Distance ImproveByReference(const Steps& steps, const std::vector<torch::Tensor>& orders,
-                              int64_t minibatches);
+  absl::StatusOr<Distance> ImproveByReference(const Steps& steps,
+                                              const std::vector<torch::Tensor>& orders,
+                                              int64_t minibatches);
   absl::StatusOr<Distance> ImproveFused(const Steps& steps, const torch::Tensor& order,
                                         int64_t minibatches);
   // One gradient step; false: the KL is above max_kl, and none was taken.
-  bool StepOn(const Steps& minibatch, const torch::Tensor& old_log_std, Distance* distance);
-  // Add the loss's gradients to the parameters' and say how far the policy is; or false, as above.
-  bool DifferentiateInClosedForm(const Steps& minibatch, Distance* distance);
-  bool Differentiate(const Steps& minibatch, const torch::Tensor& old_log_std, Distance* distance);
-  torch::Tensor Surrogate(const Steps& minibatch, const torch::Tensor& log_pi,
+  absl::StatusOr<bool> StepOn(const Steps& minibatch, const torch::Tensor& old_log_std,
+                              Distance* distance);
+  absl::StatusOr<Share> ShareOf(const torch::Tensor& advantage);
+  absl::Status SumOverRanks(PpoLoss& loss);
+  // Add the loss's gradients, by the rows that are here, to the parameters'.
+  void DifferentiateInClosedForm(const Steps& minibatch, const Share& share, PpoLoss& loss);
+  void Differentiate(const Steps& minibatch, const torch::Tensor& old_log_std, const Share& share,
+                     PpoLoss& loss);
+  torch::Tensor Standardized(const torch::Tensor& advantage, const Share& share) const;
+  torch::Tensor Surrogate(const Steps& minibatch, const Share& share, const torch::Tensor& log_pi,
                           const torch::Tensor& kl) const;
   void ClipGradients();
   void AdaptLearningRate(double kl);
@@ -104,6 +120,7 @@ class Ppo final : public Algorithm {
   const UnrollReader reader_;
   const PolicyMetadata policy_;  // what does not change from snapshot to snapshot
   const int64_t stride_bytes_;
+  RankGroup* const ranks_;
   const torch::Device device_;
   const bool exact_kl_;
   const bool closed_gradient_;

@@ -22,20 +22,25 @@ bool HasClosedGradient(const proto::Ppo& config) {
 }
 
 AdvantageScale ScaleOf(const proto::Ppo& config, const float* advantage, int64_t n) {
-  if (!config.normalize_advantages() || n < 2) return {};
   double sum = 0, squares = 0;
   for (int64_t i = 0; i < n; ++i) sum += advantage[i];
   const double mean = sum / static_cast<double>(n);
   for (int64_t i = 0; i < n; ++i) squares += (advantage[i] - mean) * (advantage[i] - mean);
-  return {mean, 1 / (std::sqrt(squares / static_cast<double>(n - 1)) + 1e-8)};
+  return ScaleOf(config, n, sum, squares);
 }
 
-void BeginPpoLoss(const proto::Ppo& config, const float* log_std, int64_t action_size,
+AdvantageScale ScaleOf(const proto::Ppo& config, int64_t n, double sum, double squares) {
+  if (!config.normalize_advantages() || n < 2) return {};
+  return {sum / static_cast<double>(n),
+          1 / (std::sqrt(squares / static_cast<double>(n - 1)) + 1e-8)};
+}
+
+void BeginPpoLoss(const proto::Ppo& config, const float* log_std, int64_t action_size, double share,
                   PpoLoss& loss) {
   loss.surrogate = loss.value_loss = loss.kl = loss.clip_fraction = 0;
   loss.entropy = 0.5 * (1 + std::log(2 * M_PI)) * static_cast<double>(action_size);
   loss.inverse_std.resize(action_size);
-  loss.log_std.assign(action_size, -config.entropy_coefficient());
+  loss.log_std.assign(action_size, -share * config.entropy_coefficient());
   for (int64_t j = 0; j < action_size; ++j) {
     loss.inverse_std[j] = std::exp(-log_std[j]);
     loss.entropy += log_std[j];

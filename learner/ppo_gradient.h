@@ -54,9 +54,12 @@ bool HasClosedGradient(const proto::Ppo& config);
 PpoSurrogate SurrogateKind(const proto::Ppo& config);
 
 AdvantageScale ScaleOf(const proto::Ppo& config, const float* advantage, int64_t n);
+// The same by the sums of n advantages and of their squared distances from the mean.
+AdvantageScale ScaleOf(const proto::Ppo& config, int64_t n, double sum, double squares);
 
-// The loss of no rows: what depends on the log standard deviations alone.
-void BeginPpoLoss(const proto::Ppo& config, const float* log_std, int64_t action_size,
+// The loss of no rows: what depends on the log standard deviations alone.  `share`: of the
+// minibatch, which is added here; the rest is, elsewhere.
+void BeginPpoLoss(const proto::Ppo& config, const float* log_std, int64_t action_size, double share,
                   PpoLoss& loss);
 
 // Adds these rows of a minibatch of `minibatch_size`.  The same as the objectives of

@@ -1,11 +1,16 @@
 #include "learner/rank_group.h"
 
-#ifdef TROUPE_GLOO
+#if defined(TROUPE_GLOO) || defined(TROUPE_NCCL)
 #include <spdlog/spdlog.h>
 #include <torch/torch.h>
 
 #include <chrono>
+#ifdef TROUPE_GLOO
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#endif
+#ifdef TROUPE_NCCL
+#include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
+#endif
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 #include <utility>
 #include <vector>
@@ -18,7 +23,7 @@
 
 namespace troupe {
 
-#ifdef TROUPE_GLOO
+#if defined(TROUPE_GLOO) || defined(TROUPE_NCCL)
 
 namespace {
 
@@ -76,19 +81,41 @@ bool AwaitAll(c10d::Store& store, const RankOptions& options,
   return true;
 }
 
-class GlooRanks final : public RankGroup {
+using StorePtr = c10::intrusive_ptr<c10d::Store>;
+
+#ifdef TROUPE_GLOO
+using GlooPtr = c10::intrusive_ptr<c10d::ProcessGroupGloo>;
+
+// Throws what c10d throws.
+GlooPtr MakeGloo(const RankOptions& options, const HostPort& rendezvous, StorePtr store) {
+  auto how = c10d::ProcessGroupGloo::Options::create(absl::ToChronoMilliseconds(options.timeout));
+  how->devices.push_back(rendezvous.host == "127.0.0.1" || rendezvous.host == "localhost"
+                             ? c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1")
+                             : c10d::ProcessGroupGloo::createDefaultDevice());
+  return c10::make_intrusive<c10d::ProcessGroupGloo>(std::move(store), options.rank, options.size,
+                                                     how);
+}
+#endif
+
+#ifdef TROUPE_NCCL
+using NcclPtr = c10::intrusive_ptr<c10d::ProcessGroupNCCL>;
+
+// Throws what c10d throws.
+NcclPtr MakeNccl(const RankOptions& options, StorePtr store) {
+  auto how = c10d::ProcessGroupNCCL::Options::create();
+  how->timeout = absl::ToChronoMilliseconds(options.timeout);
+  return c10::make_intrusive<c10d::ProcessGroupNCCL>(std::move(store), options.rank, options.size,
+                                                     how);
+}
+#endif
+
+// Over c10d's `Group`, whose tensors lie on `device`; what is the host's passes through it.
+template <typename Group>
+class C10dRanks final : public RankGroup {
  public:
-  // REQUIRES: every rank is at `store`.  Throws what c10d throws.
-  GlooRanks(const RankOptions& options, const HostPort& rendezvous,
-            c10::intrusive_ptr<c10d::Store> store)
-      : options_(options) {
-    auto how = c10d::ProcessGroupGloo::Options::create(absl::ToChronoMilliseconds(options.timeout));
-    how->devices.push_back(rendezvous.host == "127.0.0.1" || rendezvous.host == "localhost"
-                               ? c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1")
-                               : c10d::ProcessGroupGloo::createDefaultDevice());
-    group_ = c10::make_intrusive<c10d::ProcessGroupGloo>(std::move(store), options.rank,
-                                                         options.size, how);
-  }
+  // REQUIRES: every rank is there.
+  C10dRanks(const RankOptions& options, const torch::Device& device, Group group)
+      : options_(options), device_(device), group_(std::move(group)) {}
 
   int rank() const override { return options_.rank; }
   int size() const override { return options_.size; }
@@ -96,6 +123,19 @@ class GlooRanks final : public RankGroup {
   absl::Status Sum(absl::Span<float> values) override {
     return AllReduce(torch::from_blob(values.data(), {static_cast<int64_t>(values.size())}),
                      c10d::ReduceOp::SUM);
+  }
+
+  absl::Status Sum(absl::Span<double> values) override {
+    return AllReduce(
+        torch::from_blob(values.data(), {static_cast<int64_t>(values.size())}, torch::kFloat64),
+        c10d::ReduceOp::SUM);
+  }
+
+  absl::Status SumOnDevice(float* values, int64_t n) override {
+    if (device_.is_cpu()) return RankGroup::SumOnDevice(values, n);
+    return AllReduce(
+        torch::from_blob(values, {n}, torch::TensorOptions(torch::kFloat32).device(device_)),
+        c10d::ReduceOp::SUM);
   }
 
   absl::StatusOr<int64_t> Least(int64_t value) override {
@@ -130,8 +170,10 @@ class GlooRanks final : public RankGroup {
   template <typename Begin>
   absl::Status Await(const Begin& begin, const Tensor& values) {
     try {
-      std::vector<Tensor> tensors = {values};
+      const torch::NoGradGuard no_grad;
+      std::vector<Tensor> tensors = {values.to(device_)};
       begin(tensors)->wait();
+      if (values.device() != tensors[0].device()) values.copy_(tensors[0]);
       return absl::OkStatus();
     } catch (const std::exception& e) {
       return absl::UnavailableError(absl::StrCat("rank ", rank(), " of ", size(),
@@ -140,8 +182,28 @@ class GlooRanks final : public RankGroup {
   }
 
   const RankOptions options_;
-  c10::intrusive_ptr<c10d::ProcessGroupGloo> group_;
+  const torch::Device device_;
+  const Group group_;
 };
+
+// Null: this build has not what the device wants.  Throws what c10d throws.
+std::unique_ptr<RankGroup> MakeGroup(const RankOptions& options, const HostPort& rendezvous,
+                                     StorePtr store) {
+  const torch::Device device(options.device);
+#ifdef TROUPE_NCCL
+  if (device.is_cuda()) {
+    return std::make_unique<C10dRanks<NcclPtr>>(options, device,
+                                                MakeNccl(options, std::move(store)));
+  }
+#endif
+#ifdef TROUPE_GLOO
+  // Without NCCL what a GPU has to sum passes through the host's memory.
+  return std::make_unique<C10dRanks<GlooPtr>>(options, torch::kCPU,
+                                              MakeGloo(options, rendezvous, std::move(store)));
+#else
+  return nullptr;
+#endif
+}
 
 }  // namespace
 
@@ -154,7 +216,11 @@ absl::StatusOr<std::unique_ptr<RankGroup>> JoinRanks(const RankOptions& options,
     try {
       auto store = OpenStore(options, *rendezvous);
       if (!AwaitAll(*store, options, stopped)) break;
-      return std::make_unique<GlooRanks>(options, *rendezvous, std::move(store));
+      std::unique_ptr<RankGroup> group = MakeGroup(options, *rendezvous, std::move(store));
+      if (group != nullptr) return group;
+      return absl::UnimplementedError(absl::StrCat("this build has no c10d for learner.device '",
+                                                   options.device,
+                                                   "', so no learner.ranks above 1"));
     } catch (const std::exception& e) {
       if (absl::Now() >= next_message) {
         spdlog::info("rank {} of {}: no other learners at {} yet: {}", options.rank, options.size,
@@ -171,7 +237,7 @@ absl::StatusOr<std::unique_ptr<RankGroup>> JoinRanks(const RankOptions& options,
 
 absl::StatusOr<std::unique_ptr<RankGroup>> JoinRanks(const RankOptions& options,
                                                      const std::function<bool()>& stopped) {
-  return absl::UnimplementedError("this build has no Gloo, so no learner.ranks above 1");
+  return absl::UnimplementedError("this build has no c10d, so no learner.ranks above 1");
 }
 
 #endif

@@ -27,6 +27,12 @@ class RankGroup {
 
   // Replaces `values` by their sums over all ranks, the same bits at each.
   virtual absl::Status Sum(absl::Span<float> values) = 0;
+  virtual absl::Status Sum(absl::Span<double> values) = 0;
+  // The same for n floats in the memory of the group's GPU, as a part of what LibTorch's current
+  // stream does: on return it may still be under way.  UNIMPLEMENTED: the group has no GPU.
+  virtual absl::Status SumOnDevice(float* values, int64_t n) {
+    return absl::UnimplementedError("these ranks sum in the host's memory");
+  }
   // The least `value` of any rank.
   virtual absl::StatusOr<int64_t> Least(int64_t value) = 0;
   // What rank 0 gives; the others' `bytes` do not matter.
@@ -37,13 +43,16 @@ struct RankOptions {
   int rank = 0, size = 1;
   // host:port where rank 0 listens, on all of its host's addresses, and the others find it.
   std::string rendezvous;
+  // Where the ranks sum, as learner.device.  On a GPU a rank that is silent for too long ends the
+  // process.
+  std::string device = "cpu";
   // How long a rank may be silent.
   absl::Duration timeout = absl::Seconds(30);
 };
 
-// Waits until all ranks are there.  Over Gloo as c10d has it, in plaintext: for networks that are
-// trusted.  UNIMPLEMENTED: this build has no Gloo; INVALID_ARGUMENT: not a rendezvous; CANCELLED:
-// `stopped` was true first, which is asked between attempts.
+// Waits until all ranks are there.  Over c10d's Gloo or, on a GPU, its NCCL, in plaintext: for
+// networks that are trusted.  UNIMPLEMENTED: this build has not that one; INVALID_ARGUMENT: not a
+// rendezvous; CANCELLED: `stopped` was true first, which is asked between attempts.
 absl::StatusOr<std::unique_ptr<RankGroup>> JoinRanks(const RankOptions& options,
                                                      const std::function<bool()>& stopped);
 

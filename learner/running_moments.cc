@@ -9,14 +9,34 @@ RunningMoments::RunningMoments(int64_t size)
       variance_(torch::ones({size}, torch::kFloat64)) {}
 
 void RunningMoments::Add(const Tensor& samples) {
-  const auto n = static_cast<double>(samples.size(0));
-  if (n == 0) return;
+  if (samples.size(0) == 0) return;
   const torch::NoGradGuard no_grad;
   const Tensor x = samples.to(torch::kCPU, torch::kFloat64);
-  const Tensor mean = x.mean(0), delta = mean - mean_;
+  Merge(static_cast<double>(x.size(0)), x.mean(0), x.var(0, /*unbiased=*/false));
+}
+
+absl::Status RunningMoments::AddOfAll(const Tensor& samples, RankGroup& ranks) {
+  const torch::NoGradGuard no_grad;
+  const Tensor x = samples.to(torch::kCPU, torch::kFloat64);
+  const auto sum = [&](Tensor& values) {
+    return ranks.Sum(
+        absl::MakeSpan(values.data_ptr<double>(), static_cast<size_t>(values.numel())));
+  };
+  Tensor sums = torch::cat({x.sum(0), torch::full({1}, x.size(0), torch::kFloat64)});
+  absl::Status status = sum(sums);
+  const double n = sums[-1].item<double>();
+  if (!status.ok() || n == 0) return status;
+  const Tensor mean = sums.narrow(0, 0, x.size(1)) / n;
+  Tensor squares = (x - mean).square().sum(0);
+  if (status = sum(squares); !status.ok()) return status;
+  Merge(n, mean, squares / n);
+  return absl::OkStatus();
+}
+
+void RunningMoments::Merge(double n, const Tensor& mean, const Tensor& variance) {
+  const Tensor delta = mean - mean_;
   const double total = count_ + n;
-  const Tensor squares =
-      variance_ * count_ + x.var(0, /*unbiased=*/false) * n + delta.square() * (count_ * n / total);
+  const Tensor squares = variance_ * count_ + variance * n + delta.square() * (count_ * n / total);
   mean_ = mean_ + delta * (n / total);
   variance_ = squares / total;
   count_ = total;

@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "common/safetensors.h"
 #include "common/tensor_file.h"
+#include "learner/rank_group.h"
 
 namespace troupe {
 
@@ -20,6 +21,8 @@ class RunningMoments final {
 
   // `samples`: [n, size], n may be 0.
   void Add(const torch::Tensor& samples);
+  // Those of all `ranks`, of which each gives its own.  Errors are RankGroup's.
+  absl::Status AddOfAll(const torch::Tensor& samples, RankGroup& ranks);
 
   torch::Tensor Mean() const { return mean_.to(torch::kFloat32); }  // [size]
   // sqrt(variance + 1e-8), [size].
@@ -31,6 +34,9 @@ class RunningMoments final {
   absl::Status Load(const std::string& prefix, const Safetensors& file);
 
  private:
+  // Of n samples with this mean and variance.
+  void Merge(double n, const torch::Tensor& mean, const torch::Tensor& variance);
+
   torch::Tensor mean_, variance_;  // [size]
   double count_ = 0;
 };

@@ -12,6 +12,7 @@
 #include "learner/frame_stacks.h"
 #include "learner/objectives.h"
 #include "learner/sac_policy.h"
+#include "learner/shared_sums.h"
 #include "learner/state_files.h"
 
 namespace troupe {
@@ -71,6 +72,12 @@ Sac::Sac(const Options& options, TransitionReader reader, int64_t stride_bytes)
   actor_.parameters().Initialize(3 * options.seed);
   critics_.parameters().Initialize(3 * options.seed + 1);
   target_critics_.parameters().values().copy_(critics_.parameters().values());
+  const auto graphed = [&](bool with_actor) {
+    return MakeGraphedStep(options.tensors.device(), generator_,
+                           [this, with_actor](const auto& b) { return TakeStep(b, with_actor); });
+  };
+  graphed_step_ = graphed(true);
+  graphed_critics_step_ = graphed(false);
 }
 
 Tensor Sac::ShiftedStacks(const Tensor& frames, const Tensor& stacks) {
@@ -95,14 +102,21 @@ Sac::Convolved Sac::Convolve(const Transitions& b) {
 }
 
 absl::Status Sac::Step(const Transitions& b) {
+  const bool with_actor = (updates_ + 1) % config_.actor_update_interval() == 0;
+  const auto& graphed = with_actor ? graphed_step_ : graphed_critics_step_;
+  absl::Status status = graphed != nullptr ? graphed->Take(b) : TakeStep(b, with_actor);
+  if (status.ok()) ++updates_;
+  return status;
+}
+
+absl::Status Sac::TakeStep(const Transitions& b, bool with_actor) {
   const bool has_entropy = config_.entropy() != proto::NO_ENTROPY;
   const Tensor alpha = has_entropy ? log_alpha_.exp() : torch::zeros_like(log_alpha_);
   const Convolved convolved = Convolve(b);
   const SeenTransitions actor_sees = actor_.See(b, convolved.by_critics);
   absl::Status status = ImproveCritics(b, convolved, actor_sees.s_next, alpha);
   if (!status.ok()) return status;
-  ++updates_;
-  if (updates_ % config_.actor_update_interval() == 0) {
+  if (with_actor) {
     // As DrQ-v2 does (arXiv 2107.09645), by the convolutions as they were before this update.
     ConvolvedTransitions before = convolved.by_critics;
     if (before.now.defined()) before.now = before.now.detach();
@@ -166,10 +180,8 @@ absl::StatusOr<Tensor> Sac::ImproveActor(const Transitions& b, const Sight& sigh
 absl::Status Sac::AverageOverRanks(const std::vector<Tensor>& vectors) {
   if (ranks_ == nullptr) return absl::OkStatus();
   const torch::NoGradGuard no_grad;
-  const Tensor all = torch::cat(vectors).to(torch::kCPU);
-  const absl::Status status =
-      ranks_->Sum(absl::MakeSpan(all.data_ptr<float>(), static_cast<size_t>(all.numel())));
-  if (!status.ok()) return status;
+  const Tensor all = torch::cat(vectors);
+  if (absl::Status status = SumOverRanks(all, *ranks_); !status.ok()) return status;
   all.div_(ranks_->size());
   int64_t begin = 0;
   for (const Tensor& vector : vectors) {

@@ -15,6 +15,7 @@
 #include "common/layout.h"
 #include "learner/adam.h"
 #include "learner/algorithm.h"
+#include "learner/graphed_step.h"
 #include "learner/prioritized.h"
 #include "learner/ram_replica_store.h"
 #include "learner/rank_group.h"
@@ -72,6 +73,7 @@ class Sac final : public Algorithm {
     ConvolvedTransitions by_critics, by_targets;
   };
 
+  absl::Status TakeStep(const Transitions& b, bool with_actor);
   Convolved Convolve(const Transitions& b);
   // uint8 [B, frame_stack, height, width, channels]
   torch::Tensor ShiftedStacks(const torch::Tensor& frames, const torch::Tensor& stacks);
@@ -109,6 +111,8 @@ class Sac final : public Algorithm {
   torch::Tensor log_alpha_;
   Adam actor_adam_, critic_adam_, alpha_adam_;
   at::Generator generator_;  // of all noise in updates
+  // Of critics and policy, and of the critics alone; null: there are no graphs here.
+  std::unique_ptr<GraphedStep> graphed_step_, graphed_critics_step_;
   int64_t updates_ = 0;
   std::unique_ptr<RamReplicaStore> replica_;  // null: none was asked for
   // Of the last update; not read before somebody asks.

@@ -232,7 +232,7 @@ absl::Status Trainer::UpdateFromShards() {
   const absl::StatusOr<int64_t> agreed = Agree(batch_ ? 1 : 0);
   if (!agreed.ok() || *agreed == 0) return agreed.status();
   const WindowBatch batch = *std::exchange(batch_, std::nullopt);
-  if (on_policy_) lag_.Add(batch, state_.version);
+  if (on_policy_ && IsFirst()) lag_.Add(batch, state_.version);
   const absl::Status status =
       Learn([&](int64_t steps) { return parts_.algorithm.Update(batch, steps); });
   const std::vector<float> priorities = parts_.algorithm.Priorities();
@@ -240,12 +240,22 @@ absl::Status Trainer::UpdateFromShards() {
   return parts_.replay.UpdatePriorities(batch.buffer->shards, batch.buffer->row_ids, priorities);
 }
 
+absl::StatusOr<int64_t> Trainer::EnvSteps() {
+  const auto known = static_cast<int64_t>(parts_.replay.counts().env_steps);
+  if (parts_.ranks == nullptr || !on_policy_) return known;
+  const absl::StatusOr<int64_t> least = parts_.ranks->Least(-known);
+  if (!least.ok()) return least;
+  return -*least;
+}
+
 absl::Status Trainer::Learn(absl::FunctionRef<absl::Status(int64_t)> update) {
   absl::Status status = learning_ ? absl::OkStatus() : EndWarmup();
   if (!status.ok()) return status;
   const absl::Time begin = absl::Now();
   const int64_t before = parts_.algorithm.updates();
-  learned_env_steps_ = static_cast<int64_t>(parts_.replay.counts().env_steps);
+  const absl::StatusOr<int64_t> env_steps = EnvSteps();
+  if (!env_steps.ok()) return env_steps.status();
+  learned_env_steps_ = *env_steps;
   if (status = update(learned_env_steps_); !status.ok()) return status;
   if (std::exchange(policy_taken_, false)) {
     if (status = Publish(/*final_one=*/false); !status.ok()) return status;

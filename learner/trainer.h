@@ -78,6 +78,9 @@ class Trainer final {
   // How many updates there may be before something is due.
   int64_t UpdatesAtOnce() const;
   absl::Status EndWarmup();
+  // Environment steps of the run; for an on-policy algorithm the most that any rank knows of, for
+  // all of them must end with the same batch.
+  absl::StatusOr<int64_t> EnvSteps();
   // `update` is given the run's environment steps.
   absl::Status Learn(absl::FunctionRef<absl::Status(int64_t)> update);
   // `before`: gradient steps before the last batch.

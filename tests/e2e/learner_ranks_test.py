@@ -1,5 +1,6 @@
-"""Two learners that take each update together solve Pendulum-v1 through the whole system, and one of
-them that is killed costs what was learned since the last checkpoint, no more."""
+"""Two learners that take each update together solve Pendulum-v1 with SAC and CartPole-v1 with PPO
+through the whole system, and one of them that is killed costs what was learned since the last
+checkpoint, no more."""
 
 import json
 import os
@@ -32,14 +33,17 @@ def rank_of(run_dir):
 
 class Ranks(unittest.TestCase):
     def solve(self, folder, sets=(), meanwhile=lambda run_dir: None):
+        return self.learn(folder, "sac_pendulum", -200,
+                          ["total_env_steps=8000", "learner.sac.batch_size=128",
+                           "learner.checkpoint_interval_updates=500", *sets], meanwhile)
+
+    def learn(self, folder, config, least_return, sets, meanwhile=lambda run_dir: None):
         run_dir = os.path.join(folder, "run")
-        config = os.path.join(ROOT, "deploy", "configs", "sac_pendulum.txtpb")
+        config = os.path.join(ROOT, "deploy", "configs", f"{config}.txtpb")
         with open(os.path.join(folder, "up.log"), "w+", encoding="utf-8") as log:
             with subprocess.Popen(
                     [UP, "--no-build", "--build_dir", BUILD_DIR, "--no-prometheus", "--config",
-                     config, "--run_dir", run_dir, "--set=total_env_steps=8000",
-                     "--set=learner.ranks=2", "--set=learner.sac.batch_size=128",
-                     "--set=learner.checkpoint_interval_updates=500",
+                     config, "--run_dir", run_dir, "--set=learner.ranks=2",
                      "--set=evaluator.episodes=20", *[f"--set={word}" for word in sets]],
                     stdout=log, stderr=subprocess.STDOUT) as up:
                 meanwhile(run_dir)
@@ -49,7 +53,7 @@ class Ranks(unittest.TestCase):
         self.assertEqual(code, 0, said)
         with open(os.path.join(run_dir, "summary.json"), encoding="utf-8") as file:
             summary = json.load(file)
-        self.assertGreaterEqual(summary["eval_return_mean"], -200, said)
+        self.assertGreaterEqual(summary["eval_return_mean"], least_return, said)
         self.assertEqual((summary["rows_lost"], summary["rows_duplicated"]), (0, 0))
         mine, other = (lines(os.path.join(run_dir, *rank, "learner.jsonl"))[-1]
                        for rank in ((), ("rank-1",)))
@@ -59,6 +63,12 @@ class Ranks(unittest.TestCase):
     def test_two_ranks_with_replicas_solve_pendulum(self):
         with tempfile.TemporaryDirectory(prefix="troupe_ranks_") as folder:
             self.solve(folder, ["learner.sampling=REPLICA"])
+
+    def test_two_ranks_solve_cart_pole_by_ppo(self):
+        with tempfile.TemporaryDirectory(prefix="troupe_ranks_") as folder:
+            self.learn(folder, "ppo_cartpole", 400,
+                       ["total_env_steps=60000", "learner.ppo.batch_windows=4",
+                        "learner.ppo.minibatch_size=32"])
 
     def test_a_rank_that_is_killed_begins_again_at_the_checkpoint(self):
         def kill_after_a_checkpoint(run_dir):

@@ -64,11 +64,18 @@ struct Part {
   }
 };
 
+// What is to be known of a minibatch as a whole, the parts of other ranks included.
+struct WholeMinibatch {
+  int64_t rows = 0;
+  AdvantageScale scale;
+};
+
 class CpuPpoEngine final : public PpoEngine {
  public:
-  CpuPpoEngine(const PpoModel& model, const Kernels& kernels)
+  CpuPpoEngine(const PpoModel& model, RankGroup* ranks, const Kernels& kernels)
       : config_(model.config),
         kernels_(kernels),
+        ranks_(ranks),
         observation_size_(model.observation_size()),
         action_size_(model.action_size()),
         actor_(model.actor, model.actor_unit, kernels, action_size_),
@@ -78,7 +85,8 @@ class CpuPpoEngine final : public PpoEngine {
         log_mu_(kBlockRows),
         advantage_(kBlockRows),
         target_(kBlockRows),
-        v_old_(kBlockRows) {}
+        v_old_(kBlockRows),
+        shared_(ranks == nullptr ? 0 : actor_.gradient.size() + critic_.gradient.size() + 4) {}
 
   absl::Status Load(const DescendedFloats& actor, const DescendedFloats& critic) override {
     actor_.Load(actor);
@@ -97,8 +105,12 @@ class CpuPpoEngine final : public PpoEngine {
     bool near = true;
     for (int64_t epoch = 0; epoch < schedule.epochs && near; ++epoch) {
       progress = {.steps = progress.steps};
+      if (absl::Status status = LookAt(steps, schedule, epoch); !status.ok()) return status;
       for (int64_t i = 0; i < schedule.minibatches && near; ++i) {
-        near = Step(steps, schedule.Minibatch(epoch, i), learning_rate);
+        const absl::StatusOr<bool> taken =
+            Step(steps, schedule.Minibatch(epoch, i), wholes_[i], learning_rate);
+        if (!taken.ok()) return taken.status();
+        near = *taken;
         if (near) AddLoss(progress);
       }
     }
@@ -108,7 +120,13 @@ class CpuPpoEngine final : public PpoEngine {
  private:
   // One gradient step on these rows of `steps`, of which loss_ is the loss; false and none if the
   // KL is above max_kl.
-  bool Step(const PpoStepArrays& steps, absl::Span<const int64_t> rows, double learning_rate);
+  absl::StatusOr<bool> Step(const PpoStepArrays& steps, absl::Span<const int64_t> rows,
+                            const WholeMinibatch& whole, double learning_rate);
+  // Fills wholes_ for an epoch's minibatches.
+  absl::Status LookAt(const PpoStepArrays& steps, const PpoSchedule& schedule, int64_t epoch);
+  absl::Status LookAtAllRanks();
+  // Replaces gradient and loss by their sums over the ranks.
+  absl::Status SumOverRanks();
   void AddLoss(PpoProgress& progress) const;
   void Gather(const PpoStepArrays& steps, absl::Span<const int64_t> rows);
   // Adds the gradient of a block, which is the first of its minibatch or not.
@@ -118,28 +136,90 @@ class CpuPpoEngine final : public PpoEngine {
 
   const proto::Ppo config_;
   const Kernels& kernels_;
+  RankGroup* const ranks_;
   const int64_t observation_size_, action_size_;
   Part actor_, critic_;
   // Of the block that is worked on.
   AlignedFloats s_, a_, log_mu_, advantage_, target_, v_old_;
-  std::vector<float> advantages_;  // of the minibatch
+  // Of the epoch that is under way, in its order.
+  std::vector<float> advantages_;
+  std::vector<WholeMinibatch> wholes_;
+  std::vector<float> shared_;  // what is summed over the ranks
   PpoLoss loss_;
 };
 
-bool CpuPpoEngine::Step(const PpoStepArrays& steps, absl::Span<const int64_t> rows,
-                        double learning_rate) {
+absl::Status CpuPpoEngine::LookAt(const PpoStepArrays& steps, const PpoSchedule& schedule,
+                                  int64_t epoch) {
+  wholes_.resize(schedule.minibatches);
+  advantages_.resize(schedule.rows);
+  const int64_t* const order = schedule.order.data() + epoch * schedule.rows;
+  for (int64_t i = 0; i < schedule.rows; ++i) advantages_[i] = steps.advantage[order[i]];
+  const float* advantage = advantages_.data();
+  for (int64_t i = 0; i < schedule.minibatches; ++i) {
+    const auto rows = static_cast<int64_t>(schedule.Minibatch(epoch, i).size());
+    wholes_[i] = {rows, ranks_ == nullptr ? ScaleOf(config_, advantage, rows) : AdvantageScale()};
+    advantage += rows;
+  }
+  return ranks_ == nullptr ? absl::OkStatus() : LookAtAllRanks();
+}
+
+absl::Status CpuPpoEngine::LookAtAllRanks() {
+  const size_t count = wholes_.size();
+  std::vector<double> sums(2 * count), squares(count);
+  const float* advantage = advantages_.data();
+  for (size_t i = 0; i < count; ++i) {
+    sums[count + i] = static_cast<double>(wholes_[i].rows);
+    for (int64_t row = 0; row < wholes_[i].rows; ++row) sums[i] += *advantage++;
+  }
+  absl::Status status = ranks_->Sum(absl::MakeSpan(sums));
+  if (!status.ok()) return status;
+  advantage = advantages_.data();
+  for (size_t i = 0; i < count; ++i) {
+    const double mean = sums[i] / sums[count + i];
+    for (int64_t row = 0; row < wholes_[i].rows; ++row, ++advantage) {
+      squares[i] += (*advantage - mean) * (*advantage - mean);
+    }
+  }
+  if (status = ranks_->Sum(absl::MakeSpan(squares)); !status.ok()) return status;
+  for (size_t i = 0; i < count; ++i) {
+    wholes_[i].rows = std::llround(sums[count + i]);
+    wholes_[i].scale = ScaleOf(config_, wholes_[i].rows, sums[i], squares[i]);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CpuPpoEngine::SumOverRanks() {
+  if (ranks_ == nullptr) return absl::OkStatus();
+  double* const losses[] = {&loss_.surrogate, &loss_.value_loss, &loss_.kl, &loss_.clip_fraction};
+  float* to = shared_.data();
+  for (const Part* part : {&actor_, &critic_}) {
+    to = std::copy_n(part->gradient.data(), part->gradient.size(), to);
+  }
+  for (const double* loss : losses) *to++ = static_cast<float>(*loss);
+  absl::Status status = ranks_->Sum(absl::MakeSpan(shared_));
+  if (!status.ok()) return status;
+  const float* from = shared_.data();
+  for (Part* part : {&actor_, &critic_}) {
+    std::copy_n(from, part->gradient.size(), part->gradient.data());
+    from += part->gradient.size();
+  }
+  for (double* loss : losses) *loss = *from++;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> CpuPpoEngine::Step(const PpoStepArrays& steps, absl::Span<const int64_t> rows,
+                                        const WholeMinibatch& whole, double learning_rate) {
   const auto n = static_cast<int64_t>(rows.size());
-  advantages_.resize(n);
-  for (int64_t i = 0; i < n; ++i) advantages_[i] = steps.advantage[rows[i]];
-  const AdvantageScale scale = ScaleOf(config_, advantages_.data(), n);
-  BeginPpoLoss(config_, actor_.behind(actor_.values), action_size_, loss_);
+  const double share = static_cast<double>(n) / static_cast<double>(whole.rows);
+  BeginPpoLoss(config_, actor_.behind(actor_.values), action_size_, share, loss_);
   for (int64_t begin = 0; begin < n; begin += kBlockRows) {
     const int64_t count = std::min(kBlockRows, n - begin);
     Gather(steps, rows.subspan(begin, count));
-    Differentiate(count, n, scale, begin == 0);
+    Differentiate(count, whole.rows, whole.scale, begin == 0);
   }
-  if (config_.max_kl() > 0 && loss_.kl > config_.max_kl()) return false;
   std::copy(loss_.log_std.begin(), loss_.log_std.end(), actor_.behind(actor_.gradient));
+  if (absl::Status status = SumOverRanks(); !status.ok()) return status;
+  if (config_.max_kl() > 0 && loss_.kl > config_.max_kl()) return false;
   const float factor = ClipFactor();
   Descend(actor_, factor, learning_rate);
   Descend(critic_, factor, learning_rate);
@@ -225,8 +305,9 @@ void CpuPpoEngine::Descend(Part& part, float gradient_scale, double learning_rat
 
 namespace troupe {
 
-std::unique_ptr<PpoEngine> MakeCpuPpoEngine(const PpoModel& model, const cpu::Kernels& kernels) {
-  return std::make_unique<cpu::CpuPpoEngine>(model, kernels);
+std::unique_ptr<PpoEngine> MakeCpuPpoEngine(const PpoModel& model, RankGroup* ranks,
+                                            const cpu::Kernels& kernels) {
+  return std::make_unique<cpu::CpuPpoEngine>(model, ranks, kernels);
 }
 
 }  // namespace troupe

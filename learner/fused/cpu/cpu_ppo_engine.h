@@ -5,11 +5,15 @@
 
 #include "learner/fused/cpu/kernels.h"
 #include "learner/fused/ppo_engine.h"
+#include "learner/rank_group.h"
 
 namespace troupe {
 
-// On one thread of this machine.  Nothing is allocated in a gradient step.
-std::unique_ptr<PpoEngine> MakeCpuPpoEngine(const PpoModel& model,
+// On one thread of this machine.  Nothing is allocated in a gradient step.  With `ranks`, which
+// outlive it, each one's minibatch is a part of one that is shared: one sum of the gradient over
+// the ranks for each, and two small ones for each epoch.  REQUIRES then: each has as many
+// minibatches.
+std::unique_ptr<PpoEngine> MakeCpuPpoEngine(const PpoModel& model, RankGroup* ranks = nullptr,
                                             const cpu::Kernels& kernels = cpu::BestKernels());
 
 }  // namespace troupe

@@ -175,7 +175,7 @@ TEST_P(ClosedGradient, IsThatOfTheObjectives) {
   x.log_mu = GaussianLogProb(x.mean, x.log_std, x.a) + 0.3 * normal({n}, 5);
   const Tensor of_mean = torch::empty_like(x.mean), of_v = torch::empty_like(x.v);
   PpoLoss g;
-  BeginPpoLoss(config, x.log_std.data_ptr<float>(), 3, g);
+  BeginPpoLoss(config, x.log_std.data_ptr<float>(), 3, 1, g);
   const AdvantageScale scale = ScaleOf(config, x.advantage.data_ptr<float>(), n);
   for (const auto& [begin, end] : {std::pair(0, 13), std::pair(13, 50)}) {  // in two parts
     const auto from = [begin = begin](const Tensor& tensor) {

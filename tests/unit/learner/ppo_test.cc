@@ -264,7 +264,9 @@ TEST_F(PpoTest, RewardsAreScaledByTheSpreadOfTheirDiscountedSums) {
   const std::vector<PpoRow> rows = Rows(*ppo, 1, [&](const PpoRow&) { return normal(random); });
   const std::vector<uint8_t> bytes = PackRows(layout_, rows);
   const UnrollReader reader = UnrollReader::Create(layout_, {}).value();
-  const Ppo::Steps steps = ppo->Prepare(reader.Read(bytes.data(), kWindows, kLength + 1));
+  const Unrolls unrolls = reader.Read(bytes.data(), kWindows, kLength + 1);
+  ASSERT_TRUE(ppo->CountReturns(unrolls).ok());
+  const Ppo::Steps steps = ppo->Prepare(unrolls);
   EXPECT_NEAR(steps.target.var(false).item<double>(), 1, 1e-3);
 }
 
