@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <cstring>
 #include <numeric>
 #include <optional>
 #include <utility>
@@ -58,7 +57,6 @@ void EnvChild::HangUp() {
 
 void EnvChild::Launch() {
   met_ = false;
-  sent_.clear();
   deadline_ = absl::Now() + start_timeout_;
   auto process = ChildProcess::Start(Python(options_.config.gymnasium()),
                                      ChildOptions(options_.config, options_.num_slots));
@@ -86,6 +84,7 @@ void EnvChild::Begin(absl::Span<const uint16_t> slots) {
 }
 
 void EnvChild::Command(absl::Span<const uint16_t> slots, SlotCommand command) {
+  if (commands_ == collected_) deadline_ = absl::Now() + step_timeout_;
   for (const uint16_t slot : slots) {
     SlotHeader& header = slots_->header(slot);
     header.command = command;
@@ -93,27 +92,50 @@ void EnvChild::Command(absl::Span<const uint16_t> slots, SlotCommand command) {
     if (states_[slot] != State::kLost) {
       states_[slot] = command == SlotCommand::kStep ? State::kStepping : State::kBeginning;
     }
+    slots_->command(commands_++) = slot;
   }
-  sent_.push_back(static_cast<int>(slots.size()));
-  if (sent_.size() == 1) SetDeadline();
-  const absl::Status sent = process_->Send(slots.data(), slots.size() * sizeof(uint16_t));
+  ChildControl& control = slots_->control();
+  control.commands.store(commands_);  // before the look at child_sleeps, as the child does it
+  if (control.child_sleeps.load() == 0) return;
   // A child that is gone is found by the next Turn, with what it may have said last.
-  if (!sent.ok()) deadline_ = absl::InfinitePast();
+  if (!process_->Send("c", 1).ok()) deadline_ = absl::InfinitePast();
 }
 
-void EnvChild::SetDeadline() {
-  deadline_ = sent_.empty() ? absl::InfiniteFuture() : absl::Now() + step_timeout_ * sent_.front();
+bool EnvChild::WakeAfter(int count) {
+  if (!met_) return true;
+  const uint32_t at = collected_ + static_cast<uint32_t>(count);
+  slots_->control().wake_at.store(at);  // before the look at done, as the child does it
+  return static_cast<int32_t>(slots_->control().done.load() - at) < 0;
 }
 
-void EnvChild::Turn(absl::Time now, std::vector<Event>* events) {
+void EnvChild::Collect(absl::Time now, std::vector<Event>* events) {
+  if (!met_ || commands_ == collected_) return;
+  const uint32_t done = slots_->control().done.load(std::memory_order_acquire);
+  if (done == collected_) return;
+  if (done - collected_ > commands_ - collected_) {
+    return Fail(&EnvFaults::invalid, "it says that it has done more than it was asked");
+  }
+  while (collected_ != done) {
+    const int slot = slots_->command(collected_++);
+    const State state = std::exchange(states_[slot], State::kIdle);
+    --num_busy_;
+    events->push_back({slot, state == State::kLost       ? Result::kLost
+                             : state == State::kStepping ? Result::kStepped
+                                                         : Result::kBegan});
+  }
+  delay_ = absl::ZeroDuration();
+  has_begun_ = true;
+  deadline_ = commands_ == collected_ ? absl::InfiniteFuture() : now + step_timeout_;
+}
+
+void EnvChild::Turn(absl::Time now) {
   if (!status_.ok()) return;
-  while (process_ != nullptr) {
-    absl::StatusOr<std::optional<std::string>> message = process_->Receive();
+  if (process_ != nullptr) {
+    const absl::StatusOr<std::optional<std::string>> message = process_->Receive();
     if (!message.ok()) {
       return Fail(&EnvFaults::crashes, absl::StrCat("the process ", process_->Kill(kLastBreath)));
     }
-    if (!message->has_value()) break;
-    Hear(**message, events);
+    if (message->has_value()) return Hear(**message);
   }
   if (now < deadline_) return;
   if (process_ == nullptr) return Launch();
@@ -122,9 +144,9 @@ void EnvChild::Turn(absl::Time now, std::vector<Event>* events) {
             : absl::StrCat("not started within ", absl::FormatDuration(start_timeout_)));
 }
 
-void EnvChild::Hear(const std::string& message, std::vector<Event>* events) {
+void EnvChild::Hear(const std::string& message) {
   if (message[0] == 'e') return Fail(&EnvFaults::crashes, message.substr(1));
-  met_ ? Finish(message, events) : Meet(message);
+  if (!met_) Meet(message);  // or else it is a wake-up
 }
 
 void EnvChild::Meet(const std::string& introduction) {
@@ -139,31 +161,11 @@ void EnvChild::Meet(const std::string& introduction) {
     return Fail(&EnvFaults::invalid, "its spaces are others than those of the child before");
   }
   met_ = true;
-  const std::string geometry = slots_->offsets().Json();
+  slots_->Clear();
+  commands_ = collected_ = 0;
+  const std::string geometry = slots_->Json();
   if (!process_->Send(geometry.data(), geometry.size(), slots_->file()).ok()) return;
   BeginEpisodes();
-}
-
-void EnvChild::Finish(const std::string& numbers, std::vector<Event>* events) {
-  if (sent_.empty() || numbers.size() != sent_.front() * sizeof(uint16_t)) {
-    return Fail(&EnvFaults::invalid, "it answered what was not asked");
-  }
-  sent_.pop_front();
-  SetDeadline();
-  delay_ = absl::ZeroDuration();
-  for (size_t i = 0; i < numbers.size(); i += sizeof(uint16_t)) {
-    uint16_t slot = 0;
-    std::memcpy(&slot, numbers.data() + i, sizeof(slot));
-    if (slot >= states_.size() || states_[slot] == State::kIdle) {
-      return Fail(&EnvFaults::invalid, absl::StrCat("it answered for slot ", slot));
-    }
-    const State state = std::exchange(states_[slot], State::kIdle);
-    --num_busy_;
-    events->push_back({slot, state == State::kLost       ? Result::kLost
-                             : state == State::kStepping ? Result::kStepped
-                                                         : Result::kBegan});
-  }
-  has_begun_ = true;
 }
 
 void EnvChild::Reject(int slot, const std::string& why) {

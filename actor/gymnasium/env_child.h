@@ -3,7 +3,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
@@ -65,13 +64,18 @@ class EnvChild final {
   // Slots that were begun, or are lost, and of which no event has told since.
   int num_busy() const { return num_busy_; }
 
-  // Has these slots take a step, one after the other; their actions are in shared memory.  Slots
-  // that were lost meanwhile are left out.
+  // Has these slots take a step, one after the other and after those before; their actions are in
+  // shared memory.  Slots that were lost meanwhile are left out.
   void Begin(absl::Span<const uint16_t> slots);
   // Begins an episode in every slot.  REQUIRES: no slot is busy.
   void BeginEpisodes();
-  // Hears one message, if there is one, and appends what is done to `events`.
-  void Turn(absl::Time now, std::vector<Event>* events);
+  // Appends what is done to `events`.
+  void Collect(absl::Time now, std::vector<Event>* events);
+  // Has the child send a datagram as soon as `count` more slots are done than were collected;
+  // false: so many are.
+  bool WakeAfter(int count);
+  // Hears what the child says, and replaces one that failed.
+  void Turn(absl::Time now);
   // The environment of `slot` gave numbers that cannot be learned from.
   void Reject(int slot, const std::string& why);
 
@@ -82,12 +86,10 @@ class EnvChild final {
   using Counter = std::atomic<int64_t> EnvFaults::*;
 
   void Launch();
-  void Hear(const std::string& message, std::vector<Event>* events);
+  void Hear(const std::string& message);
   void Meet(const std::string& introduction);
-  void Finish(const std::string& numbers, std::vector<Event>* events);
   void Command(absl::Span<const uint16_t> slots, SlotCommand command);
   void Fail(Counter counter, const std::string& why);
-  void SetDeadline();
 
   const Options options_;
   const absl::Duration start_timeout_, step_timeout_;
@@ -102,8 +104,8 @@ class EnvChild final {
   bool has_begun_ = false;                 // some child has finished a command
   std::vector<State> states_;              // of the slots
   int num_busy_ = 0;
-  std::deque<int> sent_;  // slots of each message that is not answered
-  absl::Duration delay_;  // before the next start after a failure
+  uint32_t commands_ = 0, collected_ = 0;  // as ChildControl counts
+  absl::Duration delay_;                   // before the next start after a failure
   absl::Time deadline_ = absl::InfiniteFuture();
 };
 

@@ -6,9 +6,12 @@ object: id, kwargs, module, max_episode_steps, num_slots.  Each slot is one envi
 Messages, one datagram each:
   to the actor    {"action": ..., "columns": ..., "images": ...}: what the environments are like
   from the actor  {"offsets": ..., "slot_bytes": ...} with the shared memory's file: begin
-  from the actor  uint16 numbers of slots whose commands are to be carried out, one after the other
-  to the actor    the same numbers: done
+  from the actor  one byte: there are commands again, after child_sleeps was set
+  to the actor    "w": as many commands are done as wake_at says
   to the actor    "e" and a text: what went wrong; this process then ends
+
+Commands themselves are in the shared memory (ChildControl in shared_slots.h), so that neither side
+calls the kernel while both have work.
 """
 import ctypes
 import importlib
@@ -18,6 +21,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import traceback
 
 CHANNEL = socket.socket(fileno=3)
@@ -33,6 +37,8 @@ except ImportError:
 STEP, RESET = 0, 1
 MAX_TEXT = 60000
 PR_SET_PDEATHSIG = 1
+# Where the parts of ChildControl begin.
+COMMANDS, WAKE_AT, DONE, CHILD_SLEEPS, RING = 0, 4, 64, 68, 128
 
 
 class FaultyEnvironment(Exception):
@@ -240,6 +246,21 @@ class Slot:
             leaf.write(at(observation, leaf.path), view)
 
 
+LOCK = threading.Lock()
+
+
+def fence():
+    """What was written before is seen before what is written after, and reads keep their order too.
+
+    Python has no word for it; a lock's atomic instructions have that effect, taken twice even on
+    processors that let others pass a single one.
+    """
+    LOCK.acquire()
+    LOCK.release()
+    LOCK.acquire()
+    LOCK.release()
+
+
 class Child:
     def __init__(self, channel, options):
         self._channel = channel
@@ -269,25 +290,46 @@ class Child:
         if not message:
             return False
         geometry = json.loads(message)
-        size = geometry["slot_bytes"]
-        shared = mmap.mmap(files[0], size * len(self._envs))
+        begin, size = geometry["slots_begin"], geometry["slot_bytes"]
+        whole = memoryview(mmap.mmap(files[0], begin + size * len(self._envs)))
         os.close(files[0])
-        whole = memoryview(shared)
+        self._control = {name: whole[at:at + 4].cast("I") for name, at in
+                         (("commands", COMMANDS), ("wake_at", WAKE_AT), ("done", DONE),
+                          ("child_sleeps", CHILD_SLEEPS))}
+        self._ring = whole[RING:RING + 2 * geometry["ring_size"]].cast("H")
         self._slots = [
-            Slot(env, self._leaves, self._action, whole[i * size:(i + 1) * size],
-                 geometry["offsets"]) for i, env in enumerate(self._envs)]
+            Slot(env, self._leaves, self._action,
+                 whole[begin + i * size:begin + (i + 1) * size], geometry["offsets"])
+            for i, env in enumerate(self._envs)]
         return True
 
     def serve(self):
-        buffer = bytearray(4096)
-        numbers, slots = memoryview(buffer).cast("H"), self._slots
+        """Until the actor is gone."""
+        commands, done = self._control["commands"], self._control["done"]
+        wake_at, ring, slots = self._control["wake_at"], self._ring, self._slots
+        mask, count = len(ring) - 1, 0
         while True:
-            size = self._channel.recv_into(buffer)
-            if size == 0:
-                return
-            for i in numbers[:size // 2].tolist():
-                slots[i].carry_out()
-            self._channel.send(memoryview(buffer)[:size])
+            if commands[0] == count:
+                if not self._sleep(count):
+                    return
+                continue
+            fence()
+            slots[ring[count & mask]].carry_out()
+            count = (count + 1) & 0xffffffff
+            fence()
+            done[0] = count
+            fence()
+            if wake_at[0] == count:
+                self._channel.send(b"w")
+
+    def _sleep(self, count):
+        """Until there is a command behind the first `count`; False: the actor is gone."""
+        commands, child_sleeps = self._control["commands"], self._control["child_sleeps"]
+        child_sleeps[0] = 1
+        fence()
+        is_there = commands[0] != count or self._channel.recv(16)
+        child_sleeps[0] = 0
+        return is_there
 
     def close(self):
         for env in self._envs:

@@ -17,7 +17,7 @@ absl::StatusOr<std::unique_ptr<Env>> GymnasiumEnv::Make(const proto::Environment
       [e = env.get()](int) { return e->seed_; }, &env->faults_);
   while (env->child_->spec() == nullptr || env->child_->num_busy() > 0) {
     if (!env->child_->status().ok()) return env->child_->status();
-    WaitAndTurn({env->child_.get()}, absl::InfiniteFuture(), [](int, const EnvChild::Event&) {});
+    env->Listen([](const EnvChild::Event&) {});
   }
   env->last_.resize(env->spec().observation_size);
   env->images_.resize(env->spec().image_bytes);
@@ -26,12 +26,17 @@ absl::StatusOr<std::unique_ptr<Env>> GymnasiumEnv::Make(const proto::Environment
 
 GymnasiumEnv::~GymnasiumEnv() = default;
 
+void GymnasiumEnv::Listen(absl::FunctionRef<void(const EnvChild::Event&)> take) {
+  if (child_->WakeAfter(1)) WaitForChildren({child_.get()}, absl::InfiniteFuture());
+  std::vector<EnvChild::Event> events;
+  child_->Collect(absl::Now(), &events);
+  for (const EnvChild::Event& event : events) take(event);
+}
+
 bool GymnasiumEnv::Await() {
   bool kept = false;
   while (child_->num_busy() > 0) {
-    WaitAndTurn({child_.get()}, absl::InfiniteFuture(), [&](int, const EnvChild::Event& event) {
-      kept = event.result != EnvChild::Result::kLost;
-    });
+    Listen([&](const EnvChild::Event& event) { kept = event.result != EnvChild::Result::kLost; });
   }
   return kept;
 }

@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -34,6 +35,8 @@ class GymnasiumEnv final : public Env {
  private:
   GymnasiumEnv() = default;
 
+  // Waits for word of the child, or a failure.
+  void Listen(absl::FunctionRef<void(const EnvChild::Event&)> take);
   // Until the child is not busy; false: it lost its episode.
   bool Await();
   void Show(const ObservationView& view, absl::Span<double> observation);

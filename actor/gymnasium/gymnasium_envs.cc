@@ -25,6 +25,9 @@ bool AllFinite(absl::Span<const double> values) {
   return sum == 0.0;
 }
 
+// Between two looks for children that failed, if none is waited for.
+constexpr absl::Duration kBetweenLooks = absl::Milliseconds(10);
+
 std::string ChildName(int first, int size) {
   return size == 1 ? absl::StrCat("environment ", first)
                    : absl::StrCat("environments ", first, " to ", first + size - 1);
@@ -40,7 +43,7 @@ absl::Status AwaitSpecs(const Children& children) {
       if (!child->status().ok()) return child->status();
       if (child->spec() == nullptr) unknown.push_back(child.get());
     }
-    WaitAndTurn(unknown, absl::InfiniteFuture(), [](int, const EnvChild::Event&) {});
+    if (!unknown.empty()) WaitForChildren(unknown, absl::InfiniteFuture());
   } while (!unknown.empty());
   for (const auto& child : children) {
     if (*child->spec() != *children.front()->spec()) {
@@ -81,8 +84,8 @@ GymnasiumEnvs::GymnasiumEnvs(Parts parts, int num_envs, int envs_per_child)
     : VectorEnv(*parts.children.front()->spec(), num_envs),
       envs_per_child_(envs_per_child),
       parts_(std::move(parts)),
-      early_(parts_.children.size()),
-      late_(parts_.children.size()) {
+      keeps_up_(parts_.children.size()),
+      begun_(parts_.children.size()) {
   for (const auto& child : parts_.children) all_.push_back(child.get());
 }
 
@@ -107,6 +110,7 @@ absl::Status GymnasiumEnvs::AwaitEpisodes() {
   done_.clear();
   while (NumBusy() > 0) {
     Await(absl::InfiniteFuture());
+    Collect();
     for (const auto& child : parts_.children) {
       if (!child->status().ok()) return child->status();
     }
@@ -121,40 +125,67 @@ void GymnasiumEnvs::Reset() {
   while (NumBusy() > 0) Finish();
 }
 
-// A child gets the two halves of its environments apart, so that it can go on with the one while
-// the policy acts for the other.
 void GymnasiumEnvs::Begin(absl::Span<const int> envs, absl::Span<const float> actions) {
-  for (auto* half : {&early_, &late_}) {
-    for (std::vector<uint16_t>& slots : *half) slots.clear();
-  }
+  for (std::vector<uint16_t>& slots : begun_) slots.clear();
   for (const int env : envs) {
     const int child = env / envs_per_child_, slot = env % envs_per_child_;
     const auto action = actions.subspan(env * spec_.action_size, spec_.action_size);
     absl::c_copy(action, parts_.children[child]->slots().action(slot).begin());
-    (slot < (envs_per_child_ + 1) / 2 ? early_ : late_)[child].push_back(
-        static_cast<uint16_t>(slot));
+    begun_[child].push_back(static_cast<uint16_t>(slot));
   }
-  for (const auto* half : {&early_, &late_}) {
-    for (size_t child = 0; child < half->size(); ++child) {
-      if (!(*half)[child].empty()) parts_.children[child]->Begin((*half)[child]);
-    }
+  for (size_t child = 0; child < begun_.size(); ++child) {
+    if (!begun_[child].empty()) parts_.children[child]->Begin(begun_[child]);
   }
 }
 
 absl::Span<const int> GymnasiumEnvs::Finish() {
   done_.clear();
-  const size_t enough = (NumBusy() + 1) / 2;
+  const size_t enough = (NumBusy() + 3) / 4;
   const absl::Time start = absl::Now();
-  absl::Time end = start;
-  do {
-    end = start + (done_.empty() ? kLongest : kPatience);
+  if (start >= next_look_) {
+    WaitForChildren(all_, start);
+    next_look_ = start + kBetweenLooks;
+  }
+  Collect();
+  while (done_.size() < enough) {
+    const absl::Time end = start + (done_.empty() ? kLongest : kPatience);
+    if (absl::Now() >= end) break;
     Await(end);
-  } while (done_.size() < enough && absl::Now() < end);
+    Collect();
+  }
   return done_;
 }
 
+// One child is asked to wake the actor once half of its environments are done, when the others are
+// about as far: each wake-up takes time from a child.  One that does not keep up is passed over.
 void GymnasiumEnvs::Await(absl::Time until) {
-  WaitAndTurn(all_, until, [this](int child, const EnvChild::Event& event) { Take(child, event); });
+  const int size = static_cast<int>(all_.size());
+  bool may_sleep = true;
+  int asked = -1;
+  for (int i = 1; i <= size && asked < 0; ++i) {
+    const int child = (last_asked_ + i) % size;
+    if (keeps_up_[child] != 0 && all_[child]->num_busy() > 0) asked = child;
+  }
+  if (asked >= 0) {
+    last_asked_ = asked;
+    keeps_up_[asked] = 0;  // until it tells of something
+    may_sleep = all_[asked]->WakeAfter((all_[asked]->num_busy() + 1) / 2);
+  } else {
+    for (EnvChild* child : all_) {
+      if (child->num_busy() > 0) may_sleep = child->WakeAfter(1) && may_sleep;
+    }
+  }
+  if (may_sleep) WaitForChildren(all_, until);
+}
+
+void GymnasiumEnvs::Collect() {
+  const absl::Time now = absl::Now();
+  for (size_t child = 0; child < all_.size(); ++child) {
+    events_.clear();
+    all_[child]->Collect(now, &events_);
+    if (!events_.empty()) keeps_up_[child] = 1;
+    for (const EnvChild::Event& event : events_) Take(static_cast<int>(child), event);
+  }
 }
 
 void GymnasiumEnvs::Take(int child, const EnvChild::Event& event) {

@@ -39,8 +39,10 @@ class GymnasiumEnvs final : public VectorEnv {
 
   // Until every environment has begun its first episode; the error is that of a child.
   absl::Status AwaitEpisodes();
-  // Until a child has something to say, or `until`; takes down what is done.
+  // Until a good part of the environments is done, something failed, or `until`.
   void Await(absl::Time until);
+  // Takes down what is done.
+  void Collect();
   void Take(int child, const EnvChild::Event& event);
   void TakeStep(int env, EnvChild& child, int slot);
   void Show(const ObservationView& view, int env, std::vector<float>& numbers);
@@ -48,10 +50,14 @@ class GymnasiumEnvs final : public VectorEnv {
 
   const int envs_per_child_;
   const Parts parts_;
-  std::vector<EnvChild*> all_;  // of parts_.children
-  bool is_fresh_ = true;        // the first episodes have begun, and no step
+  std::vector<EnvChild*> all_;     // of parts_.children
+  std::vector<uint8_t> keeps_up_;  // of each child: it told of something since it was asked
+  int last_asked_ = 0;
+  absl::Time next_look_ = absl::InfinitePast();
+  std::vector<EnvChild::Event> events_;       // scratch
+  std::vector<std::vector<uint16_t>> begun_;  // scratch: slots of each child
+  bool is_fresh_ = true;                      // the first episodes have begun, and no step
   std::vector<int> done_;
-  std::vector<std::vector<uint16_t>> early_, late_;  // scratch: slots of each child
 };
 
 }  // namespace troupe

@@ -3,8 +3,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <bit>
 #include <cerrno>
 #include <cstring>
+#include <new>
 
 #include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
@@ -19,6 +21,13 @@ int64_t Place(int64_t size_bytes, int64_t* end) {
   const int64_t offset = (*end + kAlignment - 1) / kAlignment * kAlignment;
   *end = offset + size_bytes;
   return offset;
+}
+
+uint32_t RingSize(int num_slots) { return std::bit_ceil(static_cast<uint32_t>(num_slots)); }
+
+int64_t SlotsBegin(int num_slots) {
+  int64_t end = sizeof(ChildControl) + RingSize(num_slots) * sizeof(uint16_t);
+  return Place(0, &end);
 }
 
 absl::Status NoMemory(const char* what, int64_t size_bytes) {
@@ -39,19 +48,8 @@ SlotOffsets::SlotOffsets(const EnvSpec& spec) {
   slot_bytes = Place(0, &end);
 }
 
-std::string SlotOffsets::Json() const {
-  return nlohmann::json{{"slot_bytes", slot_bytes},
-                        {"offsets",
-                         {{"action", action},
-                          {"last_observation", last_observation},
-                          {"last_images", last_images},
-                          {"first_observation", first_observation},
-                          {"first_images", first_images}}}}
-      .dump();
-}
-
 absl::StatusOr<std::unique_ptr<SharedSlots>> SharedSlots::Make(const EnvSpec& spec, int num_slots) {
-  const int64_t size_bytes = SlotOffsets(spec).slot_bytes * num_slots;
+  const int64_t size_bytes = SlotsBegin(num_slots) + SlotOffsets(spec).slot_bytes * num_slots;
   const int file = memfd_create("troupe-environments", MFD_CLOEXEC);
   if (file < 0) return NoMemory("memfd_create", size_bytes);
   if (ftruncate(file, size_bytes) != 0) {
@@ -73,13 +71,32 @@ SharedSlots::SharedSlots(const EnvSpec& spec, int num_slots, int file, void* mem
       action_size_(spec.action_size),
       observation_size_(spec.observation_size),
       image_bytes_(spec.image_bytes),
-      size_bytes_(offsets_.slot_bytes * num_slots),
+      ring_size_(RingSize(num_slots)),
+      slots_begin_(SlotsBegin(num_slots)),
+      size_bytes_(slots_begin_ + offsets_.slot_bytes * num_slots),
       file_(file),
-      memory_(memory) {}
+      memory_(memory) {
+  Clear();
+}
+
+void SharedSlots::Clear() { new (memory_) ChildControl; }
 
 SharedSlots::~SharedSlots() {
   munmap(memory_, size_bytes_);
   close(file_);
+}
+
+std::string SharedSlots::Json() const {
+  return nlohmann::json{{"ring_size", ring_size_},
+                        {"slots_begin", slots_begin_},
+                        {"slot_bytes", offsets_.slot_bytes},
+                        {"offsets",
+                         {{"action", offsets_.action},
+                          {"last_observation", offsets_.last_observation},
+                          {"last_images", offsets_.last_images},
+                          {"first_observation", offsets_.first_observation},
+                          {"first_images", offsets_.first_images}}}}
+      .dump();
 }
 
 absl::Span<double> SharedSlots::action(int slot) {

@@ -1,6 +1,7 @@
 #ifndef TROUPE_ACTOR_GYMNASIUM_SHARED_SLOTS_H_
 #define TROUPE_ACTOR_GYMNASIUM_SHARED_SLOTS_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -23,12 +24,20 @@ struct SlotHeader {
 };
 static_assert(sizeof(SlotHeader) == 24);
 
+// The first bytes of the memory: commands of the actor, and what the child has carried out, both
+// counted from the child's start and wrapping.  The number of command i's slot is element i %
+// ring_size of the ring behind it.
+struct ChildControl {
+  alignas(64) std::atomic<uint32_t> commands{0};  // written by the actor
+  std::atomic<uint32_t> wake_at{0};           // by the actor: a datagram is to come at this count
+  alignas(64) std::atomic<uint32_t> done{0};  // by the child
+  std::atomic<uint32_t> child_sleeps{0};      // by the child: it has none, and reads its socket
+};
+static_assert(sizeof(ChildControl) == 128 && std::atomic<uint32_t>::is_always_lock_free);
+
 // Where the rest of a slot lies. Unit: bytes from its beginning.
 struct SlotOffsets {
   explicit SlotOffsets(const EnvSpec& spec);
-  // As env_child.py reads it.
-  std::string Json() const;
-
   int64_t action;             // float64 [action_size]
   int64_t last_observation;   // float64 [observation_size]: what the step led to
   int64_t last_images;        // uint8 [image_bytes]
@@ -43,8 +52,8 @@ struct ObservationView {
   absl::Span<const uint8_t> images;
 };
 
-// Memory that an actor shares with a child that steps environments, a slot for each.  The side that
-// was sent the last message about a slot may use it.
+// Memory that an actor shares with a child that steps environments, a slot for each.  A slot is the
+// child's from a command for it until that is counted as done.
 class SharedSlots final {
  public:
   // RESOURCE_EXHAUSTED: there is not so much memory.
@@ -54,7 +63,14 @@ class SharedSlots final {
   SharedSlots& operator=(const SharedSlots&) = delete;
 
   int file() const { return file_; }
-  const SlotOffsets& offsets() const { return offsets_; }
+  // Where everything lies, as env_child.py reads it.
+  std::string Json() const;
+
+  ChildControl& control() { return *static_cast<ChildControl*>(memory_); }
+  // The element of the ring for command `i`.
+  uint16_t& command(uint32_t i) { return ring()[i % ring_size_]; }
+  // As for a new child.
+  void Clear();
   SlotHeader& header(int slot) { return *reinterpret_cast<SlotHeader*>(At(slot, 0)); }
   absl::Span<double> action(int slot);
   ObservationView last(int slot) const;
@@ -63,12 +79,17 @@ class SharedSlots final {
  private:
   SharedSlots(const EnvSpec& spec, int num_slots, int file, void* memory);
   char* At(int slot, int64_t offset) const {
-    return static_cast<char*>(memory_) + slot * offsets_.slot_bytes + offset;
+    return static_cast<char*>(memory_) + slots_begin_ + slot * offsets_.slot_bytes + offset;
+  }
+  uint16_t* ring() {
+    return reinterpret_cast<uint16_t*>(static_cast<char*>(memory_) + sizeof(ChildControl));
   }
   ObservationView View(int slot, int64_t numbers, int64_t images) const;
 
   const SlotOffsets offsets_;
   const int64_t action_size_, observation_size_, image_bytes_;
+  const uint32_t ring_size_;   // a power of 2, so that counters may wrap
+  const int64_t slots_begin_;  // bytes before the first slot
   const int64_t size_bytes_;
   const int file_;
   void* const memory_;

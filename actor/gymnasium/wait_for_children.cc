@@ -9,8 +9,7 @@
 
 namespace troupe {
 
-void WaitAndTurn(absl::Span<EnvChild* const> children, absl::Time until,
-                 absl::FunctionRef<void(int child, const EnvChild::Event&)> take) {
+void WaitForChildren(absl::Span<EnvChild* const> children, absl::Time until) {
   std::vector<pollfd> sockets(children.size());
   for (size_t i = 0; i < children.size(); ++i) {
     until = std::min(until, children[i]->deadline());
@@ -20,12 +19,8 @@ void WaitAndTurn(absl::Span<EnvChild* const> children, absl::Time until,
       absl::ToTimespec(std::clamp(until - absl::Now(), absl::ZeroDuration(), absl::Seconds(1)));
   if (ppoll(sockets.data(), sockets.size(), &timeout, nullptr) < 0) return;
   const absl::Time now = absl::Now();
-  std::vector<EnvChild::Event> events;
   for (size_t i = 0; i < children.size(); ++i) {
-    if (sockets[i].revents == 0 && now < children[i]->deadline()) continue;
-    events.clear();
-    children[i]->Turn(now, &events);
-    for (const EnvChild::Event& event : events) take(static_cast<int>(i), event);
+    if (sockets[i].revents != 0 || now >= children[i]->deadline()) children[i]->Turn(now);
   }
 }
 

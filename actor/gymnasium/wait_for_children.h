@@ -1,7 +1,6 @@
 #ifndef TROUPE_ACTOR_GYMNASIUM_WAIT_FOR_CHILDREN_H_
 #define TROUPE_ACTOR_GYMNASIUM_WAIT_FOR_CHILDREN_H_
 
-#include "absl/functional/function_ref.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "actor/gymnasium/env_child.h"
@@ -9,9 +8,8 @@
 namespace troupe {
 
 // Sleeps until a child has said something, the deadline of one is over, or `until`, and lets those
-// turn whose turn it is.  `take` is called for each event, with the number of its child.
-void WaitAndTurn(absl::Span<EnvChild* const> children, absl::Time until,
-                 absl::FunctionRef<void(int child, const EnvChild::Event&)> take);
+// turn whose turn it is.
+void WaitForChildren(absl::Span<EnvChild* const> children, absl::Time until);
 
 }  // namespace troupe
 

@@ -154,13 +154,17 @@ class Test:
 
     def await_quiet(self, name):
         """Until no alert fires; the names of those that did."""
-        fired = set()
+        fired, firing = set(), set()
 
         def is_quiet():
-            firing = self._cluster.firing()
+            firing.clear()
+            firing.update(self._cluster.firing())
             fired.update(firing)
             return firing <= self._may_linger
-        self._cluster.wait_for(is_quiet, f"an end of the alerts after {name}")
+        try:
+            self._cluster.wait_for(is_quiet, f"an end of the alerts after {name}")
+        except Failure as failure:
+            raise Failure(f"still firing: {sorted(firing)}; {failure}") from failure
         return fired
 
     def check_alerts(self, name, service, seconds, fired):
