@@ -161,14 +161,15 @@ def sample_humanoid(bench):
 def pixels(bench):
     """Frames of 84x84 beside what gRPC alone carries in messages of that size; windows are stacks of
     4 frames and the next one.  And the bytes that a frame costs where it is stored."""
-    rows, length, batch, in_flight = bench.rows // 20, 5, 32, 8
+    # Enough that the blocks of 64 rows that streams are just filling weigh little.
+    rows, length, batch, in_flight = max(bench.rows // 20, 20000), 5, 32, 8
     row, frame = STRIDE_BYTES["pixels"], 84 * 84
     reply = batch * (length * row + ROW_ID_BYTES)
     shape = {"batch": batch, "window_length": length, "in_flight": in_flight}
     message = 9 * row  # as many as fit into 64 KiB
     with bench.shard("pixels", tables__capacity_rows=rows, tables__window__length=length,
                      learner__sac__n_step=length - 1) as shard:
-        shard.fill(rows)
+        shard.fill(rows + rows // 10)
         results = bench.rounds.in_turns({
             "append": lambda: bench.load(shard, "append", message_bytes=message),
             "sent": lambda: bench.transport(message_bytes=message, reply_bytes=16),
