@@ -44,6 +44,8 @@ def benchmarks(tests, out):
            str(tests.parent), "--peers_python", peer_python("peers-replay")]
     yield [sys.executable, str(HERE / "env" / "env_peers.py"), "--bench", str(tests / "env_bench"),
            "--peers_python", envpool]
+    yield [sys.executable, str(HERE / "env" / "bridge_bench.py"), "--bench",
+           str(tests / "env_bench")]
     yield [str(tests / "actor_bench")]
     yield [sys.executable, str(HERE / "learner_bench"), "--build_dir", str(tests.parent), "--rows",
            "gpu_sac,gpu_ppo,gpu_distribution,cpu_sac,cpu_ppo"]
