@@ -29,8 +29,8 @@ struct EnvFaults {
 // what it said, counted and replaced, at once and then after delays that double up to 10 s; all its
 // slots then begin new episodes.
 //
-// Not thread-safe.  Begin gives commands, Turn, called whenever the socket is readable or
-// deadline() is over, tells which are done.
+// Not thread-safe.  Begin gives commands, Collect tells which are done, without a call of the
+// kernel; Turn is to be called whenever the socket is readable or deadline() is over.
 class EnvChild final {
  public:
   struct Options {

@@ -13,8 +13,8 @@
 
 namespace troupe {
 
-// Environments in Python, stepped by child processes.  Finish returns as soon as half of those that
-// step are done, so that children have work while the policy acts for the others; one that takes
+// Environments in Python, stepped by child processes.  Finish returns as soon as a quarter of those
+// that step are done, so that children have work while the policy acts for these; one that takes
 // long, or whose child has to be replaced, does not hold up the rest.
 class GymnasiumEnvs final : public VectorEnv {
  public:
