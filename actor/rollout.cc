@@ -8,18 +8,13 @@
 #include "absl/algorithm/container.h"
 #include "absl/hash/hash.h"
 #include "absl/strings/str_cat.h"
+#include "actor/all_finite.h"
 
 namespace troupe {
 namespace {
 
 // How often an actor that waits for a policy looks whether more unrolls of the last are wanted.
 constexpr absl::Duration kBetweenLooks = absl::Milliseconds(5);
-
-bool AllFinite(absl::Span<const float> values) {
-  float sum = 0;  // of zeros; an infinity or NaN times 0 is NaN
-  for (const float value : values) sum += value * 0.0f;
-  return sum == 0.0f;
-}
 
 }  // namespace
 

@@ -34,7 +34,7 @@ except ImportError:
     CHANNEL.send(b"e" + traceback.format_exc().encode())
     sys.exit(1)
 
-STEP, RESET = 0, 1
+RESET = 1  # SlotCommand in shared_slots.h
 MAX_TEXT = 60000
 PR_SET_PDEATHSIG = 1
 # Where the parts of ChildControl begin.

@@ -6,6 +6,7 @@
 #include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "actor/all_finite.h"
 #include "actor/gymnasium/wait_for_children.h"
 
 namespace troupe {
@@ -71,9 +72,7 @@ StepResult GymnasiumEnv::FinishStep(absl::Span<double> observation) {
   }
   const SlotHeader& header = child_->slots().header(0);
   const ObservationView last = child_->slots().last(0);
-  double sum = header.reward;
-  for (const double value : last.numbers) sum += value;
-  if (!std::isfinite(sum)) {
+  if (!std::isfinite(header.reward) || !AllFinite(last.numbers)) {
     child_->Reject(0, "gave numbers that are not finite");
     return FinishStep(observation);
   }

@@ -7,6 +7,7 @@
 #include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "actor/all_finite.h"
 #include "actor/gymnasium/wait_for_children.h"
 
 namespace troupe {
@@ -18,12 +19,6 @@ constexpr absl::Duration kPatience = absl::Milliseconds(5);
 constexpr absl::Duration kLongest = absl::Milliseconds(100);
 
 constexpr char kNotFinite[] = "numbers that are not finite";
-
-bool AllFinite(absl::Span<const double> values) {
-  double sum = 0;  // of zeros; an infinity or NaN times 0 is NaN
-  for (const double value : values) sum += value * 0.0;
-  return sum == 0.0;
-}
 
 // Between two looks for children that failed, if none is waited for.
 constexpr absl::Duration kBetweenLooks = absl::Milliseconds(10);
