@@ -97,9 +97,8 @@ absl::Status Rollout::ChangePolicy() {
 absl::Status Rollout::AwaitNextPolicy() {
   if (absl::Status sent = writer_.SendNow(); !sent.ok()) return sent;
   const uint64_t version = policy_->metadata().version;
-  const int64_t heard = writer_.UnrollRequests(version);
   std::unique_ptr<Policy> next;
-  while (next == nullptr && writer_.UnrollRequests(version) == heard) {
+  while (next == nullptr && writer_.UnrollRequests(version) == requests_heard_) {
     absl::StatusOr<std::unique_ptr<Policy>> newer = feed_.WaitAndTake(kBetweenLooks);
     if (!newer.ok()) return newer.status();
     if (absl::Status status = writer_.status(); !status.ok()) return status;
@@ -235,10 +234,14 @@ absl::StatusOr<int64_t> Rollout::AppendFinal(int env, const Seen& seen, uint32_t
                          .images = seen.images,
                          .flags = flags,
                          .recurrent_state = Memory(memory_, env)};
+  // It may be the last row that the learner waits for, and the answer a request for more.
+  if (unroll_.synchronous) {
+    requests_heard_ = writer_.UnrollRequests(policy_->metadata().version);
+  }
   const absl::StatusOr<uint64_t> number =
       writer_.Append(env, [&](absl::Span<char> row) { packer_.PackFinal(last, row); });
   if (!number.ok()) return number.status();
-  open_[env] = 0;
+  open_[env] = flags == kCut;  // the episode that it shows goes on
   return PlaceInUnroll(*number);
 }
 
@@ -249,7 +252,7 @@ absl::Status Rollout::CloseUnroll(int env, int64_t place) {
     if (!last.ok()) return last.status();
     place = *last;
   }
-  if (unroll_.synchronous && place == unroll_.length) {
+  if (unroll_.synchronous && place == unroll_.length && active_[env] != 0) {
     active_[env] = 0;
     --num_active_;
   }

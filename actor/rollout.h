@@ -138,11 +138,12 @@ class Rollout final {
   std::vector<float> memory_;        // [num_envs, state_size], before the observations
   std::vector<float> next_memory_;   // [num_envs, state_size], after them
   std::vector<uint64_t> versions_;   // [num_envs], of the policies that drew the actions
-  std::vector<uint8_t> open_;        // [num_envs], 1: the stream's last row is not final
+  std::vector<uint8_t> open_;        // [num_envs], 1: the last row is of an episode under way
   std::vector<uint8_t> active_;      // [num_envs], 0: has made its unroll with this policy
   std::vector<int> waiting_;         // active environments that no action was given to
   Batch batch_;                      // scratch: rows of those that wait
   int64_t num_active_;
+  int64_t requests_heard_ = 0;  // for unrolls of this policy, before the last one ended
   int64_t env_steps_ = 0;
   int64_t episodes_ = 0;
   std::atomic<bool> stop_{false};  // set by a signal or the last snapshot, read once per step

@@ -33,7 +33,8 @@ absl::Status CheckOptions(const RowWriterOptions& options) {
 RowWriter::Impl::Impl(RowWriterOptions options, const Layout& layout)
     : options_(std::move(options)),
       layout_(layout.proto()),
-      stride_bytes_(layout.stride_bytes()),
+      codec_(layout, options_.compression),
+      max_row_bytes_(static_cast<int64_t>(codec_.sizes().most())),
       envs_(options_.num_envs),
       message_(std::make_unique<RowMessage>()) {
   listener_ = options_.directory->AddListener([this] { OnShardsChanged(); });
@@ -81,10 +82,13 @@ absl::StatusOr<uint64_t> RowWriter::Impl::Append(int64_t env,
     return absl::InvalidArgumentError(absl::StrCat("environment ", env, " of ", options_.num_envs));
   }
   if (absl::Status status = MakeRoom(); !status.ok()) return status;
-  pack(AddRow(env));
+  AddRow(env, pack);
   const uint64_t number = envs_[env].next_row - 1;
   ++stats_.rows_appended;
-  if (message_->row_bytes >= options_.message_bytes) Seal();
+  if (message_->row_bytes >= options_.message_bytes ||
+      message_->num_rows >= options_.max_unacked_rows / 2) {
+    Seal();
+  }
   return number;
 }
 
@@ -94,9 +98,16 @@ int64_t RowWriter::Impl::UnackedBytes() const {
   return bytes;
 }
 
+int64_t RowWriter::Impl::UnackedRowCount() const {
+  int64_t rows = message_->num_rows;
+  for (const Lane& lane : lanes_) rows += lane.rows.num_rows();
+  return rows;
+}
+
 bool RowWriter::Impl::HasRoom() const {
   const int64_t bytes = UnackedBytes();
-  return bytes == 0 || bytes + stride_bytes_ <= options_.max_unacked_bytes;
+  return bytes == 0 || (bytes + max_row_bytes_ <= options_.max_unacked_bytes &&
+                        UnackedRowCount() < options_.max_unacked_rows);
 }
 
 // A shard that is away, with rows that nobody but it can take.
@@ -125,7 +136,7 @@ absl::Status RowWriter::Impl::MakeRoom() {
   return stopped_ ? absl::CancelledError("row writer is stopped") : permanent_;
 }
 
-absl::Span<char> RowWriter::Impl::AddRow(int64_t env) {
+std::string* RowWriter::Impl::RowsOf(int64_t env) {
   EnvState& state = envs_[env];
   proto::AppendRequest& request = message_->request;
   if (message_->row_bytes == 0) {
@@ -137,13 +148,25 @@ absl::Span<char> RowWriter::Impl::AddRow(int64_t env) {
     proto::RowRun* run = request.add_runs();
     run->set_stream(state.stream);
     run->set_first_row(state.next_row);
-    run->mutable_rows()->reserve(options_.message_bytes / options_.num_envs + stride_bytes_);
+    run->mutable_rows()->reserve(options_.message_bytes / options_.num_envs + max_row_bytes_);
   }
   ++state.next_row;
-  message_->row_bytes += stride_bytes_;
-  std::string* rows = request.mutable_runs(state.run)->mutable_rows();
-  rows->resize(rows->size() + stride_bytes_);
-  return absl::MakeSpan(rows->data() + rows->size() - stride_bytes_, stride_bytes_);
+  return request.mutable_runs(state.run)->mutable_rows();
+}
+
+void RowWriter::Impl::AddRow(int64_t env, absl::FunctionRef<void(absl::Span<char> row)> pack) {
+  std::string* const rows = RowsOf(env);
+  const size_t begin = rows->size();
+  if (codec_.sizes().all_alike()) {
+    rows->resize(begin + max_row_bytes_);
+    pack(absl::MakeSpan(rows->data() + begin, max_row_bytes_));
+  } else {
+    packed_.assign(codec_.sizes().packed(), 0);
+    pack(absl::MakeSpan(packed_.data(), packed_.size()));
+    codec_.Encode(packed_, rows);
+  }
+  message_->row_bytes += static_cast<int64_t>(rows->size() - begin);
+  ++message_->num_rows;
 }
 
 void RowWriter::Impl::Seal() {
@@ -179,7 +202,7 @@ absl::Status RowWriter::Impl::Flush(absl::Time deadline) {
   for (size_t i = 0; i < lanes_.size(); ++i) {
     if (lanes_[i].rows.empty()) continue;
     absl::StrAppend(&missing, "; ", options_.directory->Name(i), " has not acked ",
-                    lanes_[i].rows.bytes() / stride_bytes_, " rows (",
+                    lanes_[i].rows.num_rows(), " rows (",
                     lanes_[i].open ? "connected" : lanes_[i].last_break.message(), ")");
   }
   return absl::DeadlineExceededError(absl::StrCat("rows are not flushed", missing));
@@ -214,7 +237,7 @@ std::vector<RowStream> RowWriter::Impl::streams() const {
   absl::MutexLock lock(&mu_);
   absl::flat_hash_map<uint64_t, int64_t> unsealed;
   for (const proto::RowRun& run : message_->request.runs()) {
-    unsealed[run.stream()] = run.rows().size() / stride_bytes_;
+    unsealed[run.stream()] = codec_.sizes().Count(run.rows()).value_or(0);
   }
   std::vector<RowStream> result;
   for (size_t shard = 0; shard < lanes_.size(); ++shard) {

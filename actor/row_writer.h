@@ -2,6 +2,7 @@
 #define TROUPE_ACTOR_ROW_WRITER_H_
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "common/credentials.h"
 #include "common/layout.h"
 #include "common/shard_directory.h"
+#include "proto/config.pb.h"
 
 namespace troupe {
 
@@ -27,11 +29,14 @@ struct RowWriterOptions {
   int64_t num_envs = 1;  // one stream each
   // As in proto/config.proto's Actor.
   int64_t max_unacked_bytes = int64_t{256} << 10;
+  int64_t max_unacked_rows = std::numeric_limits<int64_t>::max();  // another bound of the same
   int64_t message_bytes = 65536;
   absl::Duration max_delay = absl::Milliseconds(5);
   absl::Duration reconnect_min = absl::Milliseconds(50);
   absl::Duration reconnect_max = absl::Seconds(2);
   absl::Duration move_after = absl::Seconds(10);
+  // Levels of the layout's compressed columns.
+  std::vector<proto::ColumnCompression> compression = {};
 };
 
 struct RowWriterStats {
@@ -59,14 +64,15 @@ struct RowStream {
 // Brings the rows of `num_envs` environments to a shard, each exactly once.
 //
 // Rows are packed in place into messages that are kept until they are acked, in a buffer of
-// `max_unacked_bytes`; only when that is full, or from when the shard's rate limiter holds writers
-// back until all is acked, does Append wait.  When the connection breaks, the writer reconnects,
-// asks what the shard holds and sends the rest again.  When its shard stays away for `move_after`
-// and another one answers, new rows go there in new streams, until the shard is back; so they do
-// when shards are added and another one is to be this writer's.  What the old one has not acked is
-// kept for it; it gives way, newest rows first and counted, only when its memory is needed while
-// the old shard is still away.  From a shard that is drained (Replay.Drain) new rows move at once,
-// and where no other shard takes them Append waits; what was made before is still sent there.
+// `max_unacked_bytes`, rows with compressed columns encoded; only when that is full, or from when
+// the shard's rate limiter holds writers back until all is acked, does Append wait.  When the
+// connection breaks, the writer reconnects, asks what the shard holds and sends the rest again.
+// When its shard stays away for `move_after` and another one answers, new rows go there in new
+// streams, until the shard is back; so they do when shards are added and another one is to be this
+// writer's.  What the old one has not acked is kept for it; it gives way, newest rows first and
+// counted, only when its memory is needed while the old shard is still away.  From a shard that is
+// drained (Replay.Drain) new rows move at once, and where no other shard takes them Append waits;
+// what was made before is still sent there.
 //
 // Thread-safe.  The work is done by gRPC's callback threads and one thread for timers.
 class RowWriter final {

@@ -23,7 +23,7 @@ void RowWriter::Impl::BeginStreams() {
 void RowWriter::Impl::AddLanes() {
   if (lanes_.size() == options_.directory->size()) return;
   while (lanes_.size() < options_.directory->size()) {
-    lanes_.emplace_back(ShardLink(options_.directory, lanes_.size()), stride_bytes_,
+    lanes_.emplace_back(ShardLink(options_.directory, lanes_.size()), codec_.sizes(),
                         Backoff(options_.reconnect_min, options_.reconnect_max, RandomId()));
   }
   home_ = std::min(options_.directory->Choose(options_.first_shard), lanes_.size() - 1);
@@ -69,7 +69,7 @@ void RowWriter::Impl::StartCall(size_t shard) {
   open.set_run(options_.run);
   open.set_table(options_.table);
   *open.mutable_layout() = layout_;
-  open.set_max_message_bytes(options_.message_bytes + stride_bytes_ +
+  open.set_max_message_bytes(options_.message_bytes + max_row_bytes_ +
                              kRunOverheadBytes * options_.num_envs);
   for (const uint64_t id : lane.rows.LiveStreams()) open.add_streams(id);
   lane.writing = true;

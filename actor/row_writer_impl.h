@@ -13,6 +13,7 @@
 #include "actor/unacked_rows.h"
 #include "common/bidi_call.h"
 #include "common/channel.h"
+#include "common/row_codec.h"
 #include "common/shard_link.h"
 #include "proto/replay.pb.h"
 
@@ -42,8 +43,8 @@ class RowWriter::Impl final {
 
   // The way to one shard.
   struct Lane {
-    Lane(ShardLink to, int64_t stride_bytes, Backoff delays)
-        : link(std::move(to)), rows(stride_bytes), backoff(std::move(delays)) {}
+    Lane(ShardLink to, const RowSizes& sizes, Backoff delays)
+        : link(std::move(to)), rows(sizes), backoff(std::move(delays)) {}
 
     ShardLink link;
     UnackedRows rows;
@@ -80,7 +81,11 @@ class RowWriter::Impl final {
   bool HasRoom() const ABSL_SHARED_LOCKS_REQUIRED(mu_);
   Lane* LaneToDropFrom() ABSL_SHARED_LOCKS_REQUIRED(mu_);
   int64_t UnackedBytes() const ABSL_SHARED_LOCKS_REQUIRED(mu_);
-  absl::Span<char> AddRow(int64_t env) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  int64_t UnackedRowCount() const ABSL_SHARED_LOCKS_REQUIRED(mu_);
+  void AddRow(int64_t env, absl::FunctionRef<void(absl::Span<char> row)> pack)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Where the next row of an environment is added.
+  std::string* RowsOf(int64_t env) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Seal() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   // row_writer_calls.cc: connections
@@ -106,7 +111,8 @@ class RowWriter::Impl final {
 
   const RowWriterOptions options_;
   const proto::Layout layout_;
-  const int64_t stride_bytes_;
+  const RowCodec codec_;
+  const int64_t max_row_bytes_;
 
   mutable absl::Mutex mu_;
   absl::CondVar timer_;
@@ -115,6 +121,7 @@ class RowWriter::Impl final {
   size_t current_ ABSL_GUARDED_BY(mu_) = 0;  // that new rows go to
   std::vector<EnvState> envs_ ABSL_GUARDED_BY(mu_);
   std::unique_ptr<RowMessage> message_ ABSL_GUARDED_BY(mu_);  // under construction
+  std::string packed_ ABSL_GUARDED_BY(mu_);                   // scratch: a row to be encoded
   absl::Time seal_at_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
   absl::Status permanent_ ABSL_GUARDED_BY(mu_);
   bool stopped_ ABSL_GUARDED_BY(mu_) = false;

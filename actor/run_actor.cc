@@ -12,6 +12,7 @@
 #include "actor/rollout.h"
 #include "actor/row_packer.h"
 #include "actor/vector_env.h"
+#include "common/row_codec.h"
 #include "nlohmann/json.hpp"
 #include "spdlog/spdlog.h"
 
@@ -127,11 +128,30 @@ absl::Status Act(const ActorOptions& options, VectorEnv& envs, const Layout& lay
 
 RowWriterOptions WriterOptions(const ActorOptions& options, const Layout& layout) {
   RowWriterOptions writer = options.writer;
+  if (layout.has_compressed_columns()) writer.max_unacked_rows = options.max_rows_ahead;
   const int64_t rows = writer.max_unacked_bytes / layout.stride_bytes();
   if (options.max_rows_ahead >= rows) return writer;
   writer.max_unacked_bytes = options.max_rows_ahead * layout.stride_bytes();
   writer.message_bytes = std::min(writer.message_bytes, writer.max_unacked_bytes / 2);
   return writer;
+}
+
+// Columns smaller than this are not worth it. Unit: bytes.
+constexpr int64_t kLeastCompressedBytes = 64;
+
+absl::StatusOr<Layout> RowLayout(const ActorOptions& options, const EnvSpec& spec) {
+  proto::Layout proto = MakeLayout(spec, options.with_log_prob, options.state_size);
+  absl::Status status = SetCompression(options.writer.compression, &proto);
+  if (!status.ok()) return status;
+  absl::StatusOr<Layout> layout = Layout::FromProto(proto);
+  if (!layout.ok()) return layout;
+  for (const ColumnLayout& column : layout->columns()) {
+    if (column.compression == proto::COMPRESSION_NONE) continue;
+    if (column.size_bytes >= kLeastCompressedBytes) continue;
+    spdlog::warn("column '{}' of {} bytes is too small to be compressed", column.name,
+                 column.size_bytes);
+  }
+  return layout;
 }
 
 }  // namespace
@@ -140,8 +160,7 @@ absl::Status RunActor(const ActorOptions& options, StopToken& stop, Metrics& met
   auto envs = VectorEnv::Make(options.environment, options.asset_dir, options.writer.num_envs,
                               options.num_threads, options.seed);
   if (!envs.ok()) return envs.status();
-  absl::StatusOr<Layout> layout =
-      Layout::FromProto(MakeLayout((*envs)->spec(), options.with_log_prob, options.state_size));
+  absl::StatusOr<Layout> layout = RowLayout(options, (*envs)->spec());
   if (!layout.ok()) return layout.status();
   auto writer = RowWriter::Create(WriterOptions(options, *layout), *layout);
   if (!writer.ok()) return writer.status();

@@ -31,6 +31,7 @@ void UnackedRows::Push(std::unique_ptr<RowMessage> message) {
     streams_[run.stream()].appended += NumRows(run);
   }
   bytes_ += message->row_bytes;
+  num_rows_ += message->num_rows;
   queue_.push_back(std::move(message));
 }
 
@@ -86,6 +87,7 @@ bool UnackedRows::IsAcked(const RowMessage& message) const {
 void UnackedRows::PopAcked() {
   while (num_sent_ > 0 && IsAcked(*queue_.front())) {
     bytes_ -= queue_.front()->row_bytes;
+    num_rows_ -= queue_.front()->num_rows;
     sent_bytes_ -= queue_.front()->row_bytes;
     --num_sent_;
     queue_.pop_front();
@@ -145,13 +147,16 @@ void UnackedRows::TrimMessage(RowMessage& message) {
     proto::RowRun& run = runs[i];
     const int64_t acked = streams_[run.stream()].acked - static_cast<int64_t>(run.first_row());
     const int64_t cut = std::clamp<int64_t>(acked, 0, NumRows(run));
-    message.row_bytes -= cut * stride_bytes_;
-    bytes_ -= cut * stride_bytes_;
-    if (cut == NumRows(run)) {
+    const size_t cut_bytes = sizes_.FirstRows(run.rows(), cut).value_or(0);
+    message.row_bytes -= static_cast<int64_t>(cut_bytes);
+    bytes_ -= static_cast<int64_t>(cut_bytes);
+    message.num_rows -= cut;
+    num_rows_ -= cut;
+    if (cut_bytes == run.rows().size()) {
       runs.DeleteSubrange(i, 1);
       continue;
     }
-    run.mutable_rows()->erase(0, cut * stride_bytes_);
+    run.mutable_rows()->erase(0, cut_bytes);
     run.set_first_row(run.first_row() + cut);
     ++i;
   }
@@ -172,6 +177,7 @@ int64_t UnackedRows::DropNewest() {
     sent_bytes_ -= message.row_bytes;
   }
   bytes_ -= message.row_bytes;
+  num_rows_ -= message.num_rows;
   queue_.pop_back();
   return dropped;
 }

@@ -9,6 +9,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
+#include "common/row_sizes.h"
 #include "proto/replay.pb.h"
 
 namespace troupe {
@@ -17,6 +18,7 @@ namespace troupe {
 struct RowMessage {
   proto::AppendRequest request;
   int64_t row_bytes = 0;
+  int64_t num_rows = 0;
 };
 
 // A stream that goes on under a new name because the shard lost the acked beginning of it.
@@ -40,7 +42,7 @@ class UnackedRows final {
     int64_t acked = 0;
   };
 
-  explicit UnackedRows(int64_t stride_bytes) : stride_bytes_(stride_bytes) {}
+  explicit UnackedRows(const RowSizes& sizes) : sizes_(sizes) {}
 
   void BeginStream(uint64_t id, int64_t env);
   void EndStreams();  // none gets more rows
@@ -67,6 +69,7 @@ class UnackedRows final {
 
   bool empty() const { return queue_.empty(); }
   int64_t bytes() const { return bytes_; }            // of all messages kept
+  int64_t num_rows() const { return num_rows_; }      // the same
   int64_t rows_acked() const { return rows_acked_; }  // ever
 
  private:
@@ -77,14 +80,17 @@ class UnackedRows final {
   void Rename(const StreamRename& rename);
   void Trim();
   void TrimMessage(RowMessage& message);
-  int64_t NumRows(const proto::RowRun& run) const { return run.rows().size() / stride_bytes_; }
+  int64_t NumRows(const proto::RowRun& run) const {
+    return static_cast<int64_t>(sizes_.Count(run.rows()).value_or(0));
+  }
 
-  const int64_t stride_bytes_;
+  const RowSizes sizes_;
   absl::flat_hash_map<uint64_t, Stream> streams_;
   std::deque<std::shared_ptr<RowMessage>> queue_;
   size_t num_sent_ = 0;  // messages at the front of the queue that are sent
   int64_t sent_bytes_ = 0;
   int64_t bytes_ = 0;
+  int64_t num_rows_ = 0;
   int64_t rows_acked_ = 0;
 };
 

@@ -14,6 +14,15 @@ find_package(gRPC CONFIG REQUIRED)
 find_program(TROUPE_GRPC_PLUGIN grpc_cpp_plugin REQUIRED)
 include(LibTorch)
 
+# What columns of rows are compressed with.
+foreach(name lz4 zstd)
+  find_path(TROUPE_${name}_INCLUDE_DIR ${name}.h REQUIRED)
+  find_library(TROUPE_${name}_LIBRARY ${name} REQUIRED)
+  add_library(troupe_${name} UNKNOWN IMPORTED)
+  set_target_properties(troupe_${name} PROPERTIES IMPORTED_LOCATION ${TROUPE_${name}_LIBRARY}
+                        INTERFACE_INCLUDE_DIRECTORIES ${TROUPE_${name}_INCLUDE_DIR})
+endforeach()
+
 # libmujoco and its headers, from the mujoco wheel.
 file(GLOB TROUPE_MUJOCO_DIR ${TROUPE_VENV}/lib/python3*/site-packages/mujoco)
 find_path(MUJOCO_INCLUDE_DIR mujoco/mujoco.h HINTS ${TROUPE_MUJOCO_DIR}/include REQUIRED)

@@ -15,6 +15,8 @@ std::vector<std::string> RangeFaults(const google::protobuf::Message& message);
 
 // One line per rule between fields that does not hold, with the numbers.
 std::vector<std::string> CrossFieldFaults(const proto::Config& config);
+// Its part about the environment: adds a line to `faults` for each.
+void CheckEnvironment(const proto::Config& config, std::vector<std::string>& faults);
 
 }  // namespace troupe
 

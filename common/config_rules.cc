@@ -12,7 +12,6 @@
 #include "common/layout.h"
 #include "common/nearest.h"
 #include "common/recurrence.h"
-#include "nlohmann/json.hpp"
 
 namespace troupe {
 namespace {
@@ -262,9 +261,11 @@ void CheckReplica(const proto::Config& config, Faults& faults) {
   const auto of_table = [&](absl::string_view field, const auto& value, absl::string_view wanted) {
     add(field, " = ", value, " of table '", table->name(), "'; must be ", wanted);
   };
-  if (table->selector() != proto::UNIFORM) {
-    of_table("selector", proto::SelectorKind_Name(table->selector()),
-             "UNIFORM, for shards alone know priorities and ages");
+  if (table->selector() != proto::UNIFORM && table->selector() != proto::PRIORITIZED) {
+    of_table("selector", proto::SelectorKind_Name(table->selector()), "UNIFORM or PRIORITIZED");
+  }
+  if (table->selector() == proto::PRIORITIZED && config.learner().ranks() > 1) {
+    of_table("selector", "PRIORITIZED", "UNIFORM with several ranks, which share no priorities");
   }
   if (table->max_times_sampled() != 0) {
     of_table("max_times_sampled", table->max_times_sampled(), "0: shards do not see the draws");
@@ -355,51 +356,11 @@ void CheckDevice(const std::string& device, Faults& faults) {
   faults.push_back(absl::StrCat("learner.device = '", device, "': must be cpu, cuda or cuda:N"));
 }
 
-void CheckIntervals(const proto::Environment& environment, Faults& faults) {
-  std::vector<const google::protobuf::FieldDescriptor*> fields;
-  const google::protobuf::Reflection& reflection = *environment.GetReflection();
-  reflection.ListFields(environment, &fields);
-  for (const google::protobuf::FieldDescriptor* field : fields) {
-    if (field->message_type() != proto::Interval::descriptor()) continue;
-    const auto& interval =
-        static_cast<const proto::Interval&>(reflection.GetMessage(environment, field));
-    if (interval.has_low() && interval.has_high() && interval.low() <= interval.high()) continue;
-    faults.push_back(absl::StrCat("environment.", field->name(), " = {",
-                                  interval.ShortDebugString(),
-                                  "}: must have low and high, low at most high"));
-  }
-}
-
-// An environment in Python takes its keywords as JSON, and none of those that are built in.
-void CheckGymnasium(const proto::Environment& environment, Faults& faults) {
-  if (!environment.has_gymnasium()) return;
-  const std::string& kwargs = environment.gymnasium().kwargs_json();
-  if (!nlohmann::json::parse(kwargs, nullptr, /*allow_exceptions=*/false).is_object()) {
-    faults.push_back(absl::StrCat("environment.gymnasium.kwargs_json = '", kwargs,
-                                  "': must be a JSON object, such as {\"max_speed\": 3}"));
-  }
-  std::vector<const google::protobuf::FieldDescriptor*> fields;
-  environment.GetReflection()->ListFields(environment, &fields);
-  for (const google::protobuf::FieldDescriptor* field : fields) {
-    const int number = field->number();
-    if (number == proto::Environment::kIdFieldNumber ||
-        number == proto::Environment::kGymnasiumFieldNumber ||
-        number == proto::Environment::kMaxEpisodeStepsFieldNumber) {
-      continue;
-    }
-    faults.push_back(absl::StrCat("environment.", field->name(),
-                                  " is for built-in environments; with environment.gymnasium "
-                                  "keywords go into kwargs_json"));
-  }
-}
-
 }  // namespace
 
 std::vector<std::string> CrossFieldFaults(const proto::Config& config) {
   Faults faults;
-  if (config.environment().id().empty()) faults.push_back("environment.id is empty");
-  CheckIntervals(config.environment(), faults);
-  CheckGymnasium(config.environment(), faults);
+  CheckEnvironment(config, faults);
   CheckNames(config, faults);
   CheckShards(config, faults);
   CheckTableExists(config, "actor.table", config.actor().table(), faults);

@@ -73,6 +73,7 @@ class FollowClient::Impl final {
   void ReadOn(Lane& lane) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Cancel(Lane& lane) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Count(Lane& lane, const proto::FollowReply& reply) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status Decode(proto::FollowReply* reply) const;
   void OnReply(size_t shard, proto::FollowReply* reply) ABSL_LOCKS_EXCLUDED(mu_);
   void OnDone(size_t shard, const grpc::Status& status) ABSL_LOCKS_EXCLUDED(mu_);
 
@@ -205,11 +206,23 @@ void FollowClient::Impl::Count(Lane& lane, const proto::FollowReply& reply) {
   lane.backoff.Reset();
 }
 
+absl::Status FollowClient::Impl::Decode(proto::FollowReply* reply) const {
+  if (options_.codec == nullptr) return absl::OkStatus();
+  for (proto::FollowedRows& run : *reply->mutable_runs()) {
+    std::string packed;
+    absl::Status status = options_.codec->DecodeAll(run.rows(), &packed);
+    if (!status.ok()) return status;
+    *run.mutable_rows() = std::move(packed);
+  }
+  return absl::OkStatus();
+}
+
 void FollowClient::Impl::OnReply(size_t shard, proto::FollowReply* reply) {
+  absl::Status decoded = Decode(reply);
   absl::MutexLock lock(&mu_);
   Lane& lane = lanes_[shard];
   if (lane.fault.ok() && !stopped_) {
-    lane.fault = lane.position.Advance(*reply);
+    lane.fault = decoded.ok() ? lane.position.Advance(*reply) : std::move(decoded);
     if (lane.fault.ok()) {
       Count(lane, *reply);
     } else {

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "common/credentials.h"
+#include "common/row_codec.h"
 #include "common/shard_directory.h"
 #include "proto/replay.pb.h"
 
@@ -21,8 +22,10 @@ struct FollowClientOptions {
   std::string run;
   std::string table;
   int64_t capacity_rows = 0;  // of each shard's table
-  int64_t stride_bytes = 0;   // of a row
-  int32_t max_replies = 16;   // of one shard, received and not taken; a reply has 256 KiB
+  int64_t stride_bytes = 0;   // of a packed row
+  // Of a layout with compressed columns: rows are decoded as they come.  Null: they come packed.
+  std::shared_ptr<const RowCodec> codec = {};
+  int32_t max_replies = 16;  // of one shard, received and not taken; a reply has 256 KiB
   absl::Duration reconnect_min = absl::Milliseconds(50);
   absl::Duration reconnect_max = absl::Seconds(2);
 };

@@ -1,5 +1,6 @@
 #include "common/layout.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <utility>
@@ -66,13 +67,20 @@ absl::StatusOr<ColumnLayout> ParseColumn(const proto::Column& column) {
     result.shape.push_back(axis);
   }
   result.size_bytes = result.num_elements * element_bytes;
+  result.compression = column.compression();
+  if (!proto::Compression_IsValid(column.compression())) {
+    return Invalid(column, absl::StrCat("unknown compression ", column.compression()));
+  }
   if (absl::Status status = CheckBounds(column, result.num_elements); !status.ok()) return status;
   return result;
 }
 
 std::string Describe(const ColumnLayout& column) {
   return absl::StrCat("'", column.name, "' ", proto::DType_Name(column.dtype), "[",
-                      absl::StrJoin(column.shape, ","), "]");
+                      absl::StrJoin(column.shape, ","), "]",
+                      column.compression == proto::COMPRESSION_NONE
+                          ? ""
+                          : absl::StrCat(" ", proto::Compression_Name(column.compression)));
 }
 
 }  // namespace
@@ -113,6 +121,12 @@ absl::StatusOr<Layout> Layout::FromProto(const proto::Layout& layout) {
   }
   result.stride_bytes_ = RoundUp(offset, 8);
   return result;
+}
+
+bool Layout::has_compressed_columns() const {
+  return std::any_of(columns_.begin(), columns_.end(), [](const ColumnLayout& column) {
+    return column.compression != proto::COMPRESSION_NONE;
+  });
 }
 
 absl::StatusOr<ColumnLayout> Layout::Find(absl::string_view name) const {

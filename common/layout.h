@@ -54,6 +54,7 @@ struct ColumnLayout {
   int64_t num_elements = 0;
   int64_t offset_bytes = 0;
   int64_t size_bytes = 0;
+  proto::Compression compression = proto::COMPRESSION_NONE;
 };
 
 // The columns of observations of a layout.
@@ -72,7 +73,10 @@ class Layout final {
   static absl::StatusOr<Layout> FromProto(const proto::Layout& layout);
 
   const proto::Layout& proto() const { return proto_; }
+  // Of packed rows.  Where has_compressed_columns(), they travel and are stored encoded
+  // (common/row_sizes.h).
   int64_t stride_bytes() const { return stride_bytes_; }
+  bool has_compressed_columns() const;
   absl::Span<const ColumnLayout> columns() const { return columns_; }
   // NOT_FOUND lists the columns that there are.
   absl::StatusOr<ColumnLayout> Find(absl::string_view name) const;

@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "common/batch_split.h"
 #include "common/replay_client_impl.h"
 #include "proto/replay.grpc.pb.h"
 
@@ -182,7 +181,9 @@ absl::StatusOr<TableInfo> ReplayClient::Impl::WaitForTable(absl::Time deadline) 
       info.window_length = table.window_length();
       info.window_stride = table.window_stride();
       if (pool_ == nullptr) {
+        window_rows_ = info.window_length;
         window_bytes_ = info.window_length * info.layout.stride_bytes();
+        if (info.layout.has_compressed_columns()) codec_ = std::make_unique<RowCodec>(info.layout);
         pool_ = std::make_shared<BatchPool>(options_.batch_size, info.window_length,
                                             info.layout.stride_bytes());
       }
@@ -201,12 +202,6 @@ absl::StatusOr<TableInfo> ReplayClient::Impl::WaitForTable(absl::Time deadline) 
 }
 
 // Batches.
-
-double ReplayClient::Impl::TotalMass() const {
-  double mass = 0;
-  for (const Lane& lane : lanes_) mass += lane.up ? lane.mass : 0;
-  return mass;
-}
 
 ReplayCounts ReplayClient::Impl::Sum() const {
   ReplayCounts sum;
@@ -258,24 +253,6 @@ void ReplayClient::Impl::Advance() {
   }
   NoteStarvation(starved);
   for (size_t i = 0; i < lanes_.size(); ++i) SendNext(i);
-}
-
-// Splits what no shard was asked for, unless none has any windows.
-void ReplayClient::Impl::PlaceOrphans() {
-  const double total = TotalMass();
-  if (total <= 0) return;
-  std::vector<double> masses;
-  for (const Lane& lane : lanes_) masses.push_back(lane.up ? lane.mass : 0);
-  for (; !orphans_.empty(); orphans_.pop_front()) {
-    Piece rest = orphans_.front();
-    const std::vector<int64_t> counts = SplitByMass(rest.count, masses, random_);
-    for (size_t i = 0; i < lanes_.size(); ++i) {
-      if (counts[i] == 0) continue;
-      lanes_[i].to_send.push_back({rest.batch, rest.first, counts[i], masses[i] / total});
-      lanes_[i].num_asked += counts[i];
-      rest.first += counts[i];
-    }
-  }
 }
 
 void ReplayClient::Impl::NoteStarvation(bool starved) {

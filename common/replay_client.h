@@ -28,6 +28,9 @@ struct ReplayClientOptions {
   int64_t prefetch_batches = 8;  // asked for ahead
   RateLimit rate_limit;          // queue_length is the shards' alone
   uint64_t seed = 1;             // of the split of batches over shards
+  // A window leaves its table once it was sampled, and this is the only one who samples: no shard
+  // is asked for more windows than it has.
+  bool samples_once = false;
   absl::Duration reconnect_min = absl::Milliseconds(50);
   absl::Duration reconnect_max = absl::Seconds(2);
   // How long a shard may hold back a request before the client splits it anew.

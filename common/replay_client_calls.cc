@@ -131,7 +131,9 @@ void ReplayClient::Impl::GiveUpSilent(size_t shard, absl::Time now) {
 
 // Counts and mass; those of a new session replace what was known, within one they only grow.
 void ReplayClient::Impl::Learn(Lane& lane, const proto::SampleReply& reply) {
-  lane.mass = reply.mass();
+  const bool is_stale = lane.up && (reply.counts().sampled() < lane.counts.sampled() ||
+                                    reply.counts().inserted() < lane.counts.inserted());
+  if (!is_stale) lane.mass = reply.mass();  // else the other call's answer has come first
   lane.answer_due = absl::Now() + options_.request_timeout + options_.silence_timeout;
   const proto::TableCounts& now = reply.counts();
   proto::TableCounts& known = lane.counts;
@@ -156,8 +158,10 @@ absl::Status ReplayClient::Impl::CheckReply(const proto::SampleReply& reply, int
       reply.mass() >= 0 && std::isfinite(reply.mass()) &&
       std::all_of(reply.probabilities().begin(), reply.probabilities().end(),
                   [](float probability) { return probability >= 0 && std::isfinite(probability); });
-  if (!are_numbers || received > asked || reply.probabilities_size() != received ||
-      static_cast<int64_t>(reply.windows().size()) != received * window_bytes_) {
+  const bool have_size =  // encoded windows are held against it when they are decoded
+      codec_ != nullptr ? (received > 0) == !reply.windows().empty()
+                        : static_cast<int64_t>(reply.windows().size()) == received * window_bytes_;
+  if (!are_numbers || received > asked || reply.probabilities_size() != received || !have_size) {
     return absl::InternalError(
         absl::StrCat("answer of ", reply.windows().size(), " bytes, ", received, " ids, ",
                      reply.probabilities_size(), " probabilities, mass ", reply.mass(),
@@ -166,11 +170,16 @@ absl::Status ReplayClient::Impl::CheckReply(const proto::SampleReply& reply, int
   return absl::OkStatus();
 }
 
-void ReplayClient::Impl::CopyWindows(const proto::SampleReply& reply, const Piece& piece,
-                                     size_t shard) const {
+absl::Status ReplayClient::Impl::CopyWindows(const proto::SampleReply& reply, const Piece& piece,
+                                             size_t shard) const {
   BatchBuffer& buffer = *piece.batch->windows.buffer;
-  std::memcpy(buffer.data + piece.first * window_bytes_, reply.windows().data(),
-              reply.windows().size());
+  uint8_t* const to = buffer.data + piece.first * window_bytes_;
+  if (codec_ == nullptr) {
+    std::memcpy(to, reply.windows().data(), reply.windows().size());
+  } else {
+    absl::Status decoded = codec_->Decode(reply.windows(), reply.row_ids_size() * window_rows_, to);
+    if (!decoded.ok()) return decoded;
+  }
   std::copy(reply.row_ids().begin(), reply.row_ids().end(), buffer.row_ids.begin() + piece.first);
   std::fill_n(buffer.shards.begin() + piece.first, reply.row_ids_size(),
               static_cast<int32_t>(shard));
@@ -178,6 +187,7 @@ void ReplayClient::Impl::CopyWindows(const proto::SampleReply& reply, const Piec
                  buffer.probabilities.begin() + piece.first, [&piece](float probability) {
                    return static_cast<float>(probability * piece.share);
                  });
+  return absl::OkStatus();
 }
 
 void ReplayClient::Impl::OnWindows(size_t shard, const proto::SampleReply& reply) {
@@ -197,11 +207,17 @@ void ReplayClient::Impl::OnWindows(size_t shard, const proto::SampleReply& reply
     lane.asked.pop_front();
   }
   // No other piece touches these windows, and the batch waits for them.
-  if (reply.row_ids_size() > 0) CopyWindows(reply, piece, shard);
+  if (reply.row_ids_size() > 0) status = CopyWindows(reply, piece, shard);
   absl::MutexLock lock(&mu_);
   Lane& lane = lanes_[shard];
-  Learn(lane, reply);
   lane.num_asked -= piece.count;
+  if (!status.ok()) {
+    Finish(piece, 0);
+    lane.fault = status;
+    EndSession(lane);
+    return;
+  }
+  Learn(lane, reply);
   if (piece.tells_draws) lane.draws_told = false;
   Finish(piece, reply.row_ids_size());
   Advance();

@@ -14,6 +14,7 @@
 #include "common/bidi_call.h"
 #include "common/channel.h"
 #include "common/replay_client.h"
+#include "common/row_codec.h"
 #include "common/shard_link.h"
 #include "proto/replay.pb.h"
 
@@ -106,15 +107,18 @@ class ReplayClient::Impl final {
                           proto::TableDescription* table) const;
   void Advance() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool AllTried() const ABSL_SHARED_LOCKS_REQUIRED(mu_);
-  void PlaceOrphans() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void NoteStarvation(bool starved) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Finish(const Piece& piece, int64_t received) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  double TotalMass() const ABSL_SHARED_LOCKS_REQUIRED(mu_);
   ReplayCounts Sum() const ABSL_SHARED_LOCKS_REQUIRED(mu_);
   // With what was asked for as sampled already.
   LimiterCounts CountsWithAsked() const ABSL_SHARED_LOCKS_REQUIRED(mu_);
   int64_t NumAsked() const ABSL_SHARED_LOCKS_REQUIRED(mu_);
   std::string WaitsFor() const ABSL_SHARED_LOCKS_REQUIRED(mu_);
+
+  // replay_client_split.cc
+  std::vector<double> Masses() const ABSL_SHARED_LOCKS_REQUIRED(mu_);
+  double TotalMass() const ABSL_SHARED_LOCKS_REQUIRED(mu_);
+  void PlaceOrphans() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   // replay_client_draws.cc: windows that the learner draws itself
   int64_t BatchesThatFit(int64_t most) const ABSL_SHARED_LOCKS_REQUIRED(mu_);
@@ -138,7 +142,7 @@ class ReplayClient::Impl final {
   void DropPriorities(Lane& lane) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Learn(Lane& lane, const proto::SampleReply& reply) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status CheckReply(const proto::SampleReply& reply, int64_t asked) const;
-  void CopyWindows(const proto::SampleReply& reply, const Piece& piece, size_t shard) const;
+  absl::Status CopyWindows(const proto::SampleReply& reply, const Piece& piece, size_t shard) const;
   void OnWindows(size_t shard, const proto::SampleReply& reply) ABSL_LOCKS_EXCLUDED(mu_);
   void OnPolled(size_t shard, const proto::SampleReply& reply) ABSL_LOCKS_EXCLUDED(mu_);
   void OnWritten(size_t shard, bool polls) ABSL_LOCKS_EXCLUDED(mu_);
@@ -149,7 +153,10 @@ class ReplayClient::Impl final {
 
   const ReplayClientOptions options_;
   const RateLimiter limiter_;
-  int64_t window_bytes_ = 0;  // constant once sessions have begun
+  // Constant once sessions have begun.
+  int64_t window_bytes_ = 0;  // of packed rows
+  int64_t window_rows_ = 0;
+  std::unique_ptr<const RowCodec> codec_;  // not null where rows are encoded
 
   mutable absl::Mutex mu_;
   absl::CondVar timer_;

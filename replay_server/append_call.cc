@@ -68,6 +68,7 @@ absl::Status AppendCall::HandleOpen() {
   if (absl::Status status = TakeBudget(open.max_message_bytes()); !status.ok()) return status;
   if (absl::Status status = (*table)->Open(open.run(), *layout); !status.ok()) return status;
   table_ = *table;
+  row_sizes_ = RowSizes(*layout);
   table_->CountAppendCall(1);
   preload_ = open.preload();
   streams_ = static_cast<uint32_t>(open.streams_size());
@@ -102,7 +103,7 @@ absl::Status AppendCall::HandleRows() {
   if (shard_->options().observe_append) {
     shard_->options().observe_append(absl::FromChrono(std::chrono::steady_clock::now() - begin));
   }
-  for (const RowRunView& run : request_.runs()) bytes_received_ += run.rows.size();
+  for (const RowRunView& run : request_.runs()) rows_received_ += *row_sizes_.Count(run.rows);
   drained_ = request_.drained();
   Ack(*acks, request_.size_bytes());
   return absl::OkStatus();
@@ -179,7 +180,7 @@ void AppendCall::DescribeItself(proto::CallDescription* description) {
   description->set_streams(streams_);
   description->set_held_back(held_back_);
   description->set_drained(drained_ && unsynced_.empty());
-  if (table_ != nullptr) description->set_rows(RowsIn(bytes_received_));
+  if (table_ != nullptr) description->set_rows(rows_received_);
 }
 
 void AppendCall::Write() {

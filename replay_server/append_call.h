@@ -90,7 +90,8 @@ class AppendCall final
   bool told_draining_ ABSL_GUARDED_BY(mu_) = false;  // as the writer knows it
   bool drained_ ABSL_GUARDED_BY(mu_) = false;        // the writer, as it has said
   uint32_t streams_ ABSL_GUARDED_BY(mu_) = 0;
-  uint64_t bytes_received_ ABSL_GUARDED_BY(mu_) = 0;     // of rows
+  RowSizes row_sizes_ ABSL_GUARDED_BY(mu_) = RowSizes(uint64_t{1});  // of its layout, once opened
+  uint64_t rows_received_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t unrolls_wanted_of_ ABSL_GUARDED_BY(mu_) = 0;  // to be told; 0: nothing
 };
 

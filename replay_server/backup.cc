@@ -40,19 +40,20 @@ absl::Status CheckName(const std::string& name) {
 // The copy of one table's row log.
 class LogCopy final {
  public:
-  // Makes the file, all of it allocated.
+  // Makes the file, all of it allocated but the places of encoded rows.
   static absl::StatusOr<LogCopy> Make(Table* table, const LogMetadata& metadata,
                                       const std::string& path) {
     absl::StatusOr<LogGeometry> geometry = ComputeGeometry(metadata);
     if (!geometry.ok()) return geometry.status();
-    absl::StatusOr<MappedFile> file = MappedFile::Create(path, geometry->file_bytes);
+    absl::StatusOr<MappedFile> file =
+        MappedFile::CreateSparse(path, geometry->file_bytes, AllocatedBytes(*geometry));
     if (!file.ok()) return file.status();
     return LogCopy(table, *geometry, *std::move(file));
   }
 
   uint64_t rows() const { return rows_; }
   uint64_t rows_evicted() const { return rows_evicted_; }
-  uint64_t size_bytes() const { return geometry_.file_bytes; }
+  uint64_t size_bytes() const { return size_bytes_; }
 
   // The moment that the copy is of.
   void TakeMoment() { table_->CopyAllButRows(absl::MakeSpan(head_)); }
@@ -64,16 +65,19 @@ class LogCopy final {
       : table_(table),
         geometry_(geometry),
         file_(std::move(file)),
+        size_bytes_(AllocatedBytes(geometry)),
         // In memory of its own: storing into a file may wait for a disk, and the table with it.
         head_(geometry.rows_offset) {}
   BlockHeader* headers() {
     return reinterpret_cast<BlockHeader*>(file_.data() + geometry_.headers_offset);
   }
-  bool CopyBlock(const BlockHeader& header, uint32_t row_count);
+  absl::Status TakeSpace(uint64_t offset, uint64_t size_bytes);
+  absl::StatusOr<bool> CopyBlock(const BlockHeader& header, uint32_t row_count);
 
   Table* table_;
   LogGeometry geometry_;
   MappedFile file_;
+  uint64_t size_bytes_;
   std::vector<uint8_t> head_;   // what the file begins with: all but the rows
   std::vector<uint8_t> chunk_;  // scratch
   uint64_t rows_ = 0;
@@ -101,7 +105,9 @@ absl::Status LogCopy::CopyRows(const std::function<bool()>& stopped) {
   for (BlockHeader* header : oldest_first) {
     if (stopped()) return absl::CancelledError("the backup was stopped");
     const uint32_t row_count = CommittedRows(*header);
-    if (CopyBlock(*header, row_count)) {
+    const absl::StatusOr<bool> copied = CopyBlock(*header, row_count);
+    if (!copied.ok()) return copied.status();
+    if (*copied) {
       rows_ += row_count;
     } else {
       header->generation = kEvicted;
@@ -111,20 +117,29 @@ absl::Status LogCopy::CopyRows(const std::function<bool()>& stopped) {
   return file_.Sync();
 }
 
+absl::Status LogCopy::TakeSpace(uint64_t offset, uint64_t size_bytes) {
+  if (geometry_.rows.all_alike()) return absl::OkStatus();
+  size_bytes_ += size_bytes;
+  return file_.Allocate(offset, size_bytes);
+}
+
 // False: the block was evicted before all of it was copied.
-bool LogCopy::CopyBlock(const BlockHeader& header, uint32_t row_count) {
+absl::StatusOr<bool> LogCopy::CopyBlock(const BlockHeader& header, uint32_t row_count) {
   const uint64_t stride = geometry_.stride_bytes;
   const uint64_t index = (header.generation - 1) % geometry_.num_blocks;
   const auto first_slot = static_cast<uint32_t>(header.first_row % kRowsPerBlock);
   const uint64_t rows_a_chunk = std::max<uint64_t>(kChunkBytes / stride, 1);
+  uint64_t offset = geometry_.block_offset(index);
+  if (geometry_.rows.all_alike()) offset += first_slot * stride;
   for (uint32_t done = 0; done < row_count;) {
     const auto count = static_cast<uint32_t>(std::min<uint64_t>(row_count - done, rows_a_chunk));
     PinnedRows rows;
     if (!table_->PinRows(header.generation, first_slot + done, count, &rows)) return false;
-    chunk_.resize(count * stride);
+    chunk_.resize(rows.size_bytes());
     rows.MoveTo(chunk_.data());
-    const uint64_t row = index * kRowsPerBlock + first_slot + done;
-    std::memcpy(file_.data() + geometry_.rows_offset + row * stride, chunk_.data(), chunk_.size());
+    if (absl::Status status = TakeSpace(offset, chunk_.size()); !status.ok()) return status;
+    std::memcpy(file_.data() + offset, chunk_.data(), chunk_.size());
+    offset += chunk_.size();
     done += count;
   }
   return true;

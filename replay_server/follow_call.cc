@@ -66,7 +66,7 @@ void FollowCall::SendNext() {
     may_tell_ = Clock::now() + absl::ToChronoNanoseconds(kTellInterval);
   }
   told_everything_ = !has_rows;
-  bytes_sent_ += batch_.rows_bytes;
+  rows_sent_ += batch_.num_rows;
   reply_bytes_ = EncodeFollowReply(&batch_);
   writing_ = true;
   StartWrite(&reply_bytes_);
@@ -97,7 +97,7 @@ void FollowCall::OnWriteDone(bool ok) {
 
 void FollowCall::DescribeItself(proto::CallDescription* description) {
   description->set_method("Follow");
-  if (table_ != nullptr) description->set_rows(RowsIn(bytes_sent_));
+  if (table_ != nullptr) description->set_rows(rows_sent_);
 }
 
 void FollowCall::Leave() {

@@ -50,8 +50,8 @@ class FollowCall final : public StreamCall<grpc::ServerWriteReactor<grpc::ByteBu
   grpc::ByteBuffer reply_bytes_;                   // gRPC's while a write is under way
   uint64_t taken_bytes_ ABSL_GUARDED_BY(mu_) = 0;  // of the message budget: the largest reply
   FollowerPtr follower_ ABSL_GUARDED_BY(mu_);
-  FollowBatch batch_ ABSL_GUARDED_BY(mu_);             // scratch
-  uint64_t bytes_sent_ ABSL_GUARDED_BY(mu_) = 0;       // of rows
+  FollowBatch batch_ ABSL_GUARDED_BY(mu_);  // scratch
+  uint64_t rows_sent_ ABSL_GUARDED_BY(mu_) = 0;
   bool told_everything_ ABSL_GUARDED_BY(mu_) = false;  // that there is no more, since the last row
   bool telling_later_ ABSL_GUARDED_BY(mu_) = false;    // a timer will see to it
   Clock::time_point may_tell_ ABSL_GUARDED_BY(mu_) = {};  // not before this

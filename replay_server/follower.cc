@@ -23,11 +23,32 @@ uint64_t OldestPossible(const RowLog& log) {
   return newest > log.num_blocks() ? newest - log.num_blocks() + 1 : 1;
 }
 
-// How many more rows fit into the batch.
-uint64_t Room(const FollowBatch& batch, uint64_t stride_bytes) {
+// The rows of one reply are at most so many bytes when they are packed.
+constexpr uint64_t kMaxPackedBytes = 1 << 20;
+
+// How many more rows fit into the batch, however large they are.
+uint64_t Room(const RowLog& log, const FollowBatch& batch) {
   const uint64_t used = batch.rows_bytes + (batch.runs.size() + 1) * kFollowedRunOverheadBytes;
-  const uint64_t rows = used < kFollowChunkBytes ? (kFollowChunkBytes - used) / stride_bytes : 0;
+  uint64_t rows = used < kFollowChunkBytes ? (kFollowChunkBytes - used) / log.stride_bytes() : 0;
+  if (!log.row_sizes().all_alike()) {
+    const uint64_t most = kMaxPackedBytes / log.row_sizes().packed();
+    rows = std::min(rows, most - std::min(most, batch.num_rows));
+  }
   return batch.runs.empty() ? std::max<uint64_t>(rows, 1) : rows;
+}
+
+// How many of the next `most` rows of a block fit into the batch.
+uint32_t RowsToTake(const RowLog& log, uint32_t block, uint32_t first_slot, uint32_t most,
+                    const FollowBatch& batch) {
+  auto count = static_cast<uint32_t>(std::min<uint64_t>(most, Room(log, batch)));
+  if (log.row_sizes().all_alike()) return count;
+  const uint64_t used = batch.rows_bytes + (batch.runs.size() + 1) * kFollowedRunOverheadBytes;
+  while (count < most &&
+         (batch.num_rows + count + 1) * log.row_sizes().packed() <= kMaxPackedBytes &&
+         used + log.RowsBytes(block, first_slot, count + 1) <= kFollowChunkBytes) {
+    ++count;
+  }
+  return count;
 }
 
 }  // namespace
@@ -35,7 +56,7 @@ uint64_t Room(const FollowBatch& batch, uint64_t stride_bytes) {
 void FollowBatch::Clear() {
   runs.clear();
   pins.Unpin();
-  rows_bytes = 0;
+  rows_bytes = num_rows = 0;
   rows_missed = 0;
   counts = {};
 }
@@ -133,15 +154,13 @@ void Follower::NoteEviction(const RowLog& log, uint32_t block) {
 }
 
 void Follower::Take(const RowLog& log, std::atomic<uint32_t>* pins, FollowBatch* batch) {
-  const uint64_t stride_bytes = log.stride_bytes();
-  while (!changed_.empty() && Room(*batch, stride_bytes) > 0) {
+  while (!changed_.empty() && Room(log, *batch) > 0) {
     const uint64_t generation = changed_.front();
     changed_.pop_front();
     if (partial_.contains(generation)) TakeRows(log, generation, pins, batch);
   }
   // Only then are new blocks begun: the one before of the same stream has been sent.
-  while (changed_.empty() && next_block_ <= log.newest_generation() &&
-         Room(*batch, stride_bytes) > 0) {
+  while (changed_.empty() && next_block_ <= log.newest_generation() && Room(log, *batch) > 0) {
     const uint64_t generation = next_block_++;
     if (log.FindBlock(generation * kRowsPerBlock).has_value()) {
       TakeRows(log, generation, pins, batch);
@@ -156,14 +175,16 @@ void Follower::TakeRows(const RowLog& log, uint64_t generation, std::atomic<uint
                         FollowBatch* batch) {
   const uint32_t block = *log.FindBlock(generation * kRowsPerBlock);
   Partial& partial = partial_[generation];
-  const auto count = static_cast<uint32_t>(
-      std::min<uint64_t>(log.row_count(block) - partial.rows, Room(*batch, log.stride_bytes())));
   FollowedRun run = {.block = generation, .stream = log.stream(block)};
   run.first_row = log.first_row(block) + partial.rows;
-  run.rows = log.row(block, static_cast<uint32_t>(run.first_row % kRowsPerBlock));
-  run.size_bytes = count * log.stride_bytes();
+  const auto first_slot = static_cast<uint32_t>(run.first_row % kRowsPerBlock);
+  const uint32_t count =
+      RowsToTake(log, block, first_slot, log.row_count(block) - partial.rows, *batch);
+  run.rows = log.row(block, first_slot);
+  run.size_bytes = log.RowsBytes(block, first_slot, count);
   batch->runs.push_back(run);
   batch->rows_bytes += run.size_bytes;
+  batch->num_rows += count;
   batch->pins.Pin(&pins[block]);
   partial.rows += count;
   partial.changed = partial.rows < log.row_count(block);

@@ -37,6 +37,7 @@ struct FollowBatch {
   std::vector<FollowedRun> runs;  // empty: the follower has everything
   PinnedRows pins;                // of their blocks
   size_t rows_bytes = 0;
+  uint64_t num_rows = 0;
   uint64_t rows_missed = 0;
   LogCounts counts;
 

@@ -98,14 +98,25 @@ absl::StatusOr<uint64_t> FileSize(int fd, const std::string& path) {
   return static_cast<uint64_t>(info.st_size);
 }
 
-// Allocates every byte of the file, holes of a sparse copy included.
-absl::Status Allocate(int fd, const std::string& path, uint64_t size_bytes) {
-  const int error = posix_fallocate(fd, 0, static_cast<off_t>(size_bytes));
+constexpr uint64_t kPageBytes = 4096;
+
+// Holes included.
+absl::Status AllocateRange(int fd, const std::string& path, uint64_t offset, uint64_t size_bytes) {
+  const int error = posix_fallocate(fd, static_cast<off_t>(offset), static_cast<off_t>(size_bytes));
   if (error == ENOSPC) return NoSpace(path, size_bytes, FreeBytes(fd));
   if (error != 0) {
     return FileError(absl::StrCat("cannot allocate ", size_bytes, " bytes for"), path, error);
   }
   return absl::OkStatus();
+}
+
+// Makes the file so large, and allocates its beginning.
+absl::Status Extend(int fd, const std::string& path, uint64_t size_bytes,
+                    uint64_t allocated_bytes) {
+  absl::Status status = AllocateRange(fd, path, 0, allocated_bytes);
+  if (!status.ok() || allocated_bytes == size_bytes) return status;
+  if (ftruncate(fd, static_cast<off_t>(size_bytes)) == 0) return absl::OkStatus();
+  return FileError(absl::StrCat("cannot make room for ", size_bytes, " bytes in"), path, errno);
 }
 
 }  // namespace
@@ -129,16 +140,18 @@ absl::Status FileError(const std::string& what, const std::string& path, int err
   }
 }
 
-absl::StatusOr<MappedFile> MappedFile::Create(const std::string& path, uint64_t size_bytes) {
+absl::StatusOr<MappedFile> MappedFile::CreateSparse(const std::string& path, uint64_t size_bytes,
+                                                    uint64_t allocated_bytes) {
   const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   if (fd < 0) return FileError("cannot create", path, errno);
   absl::Cleanup close_file = [fd] { close(fd); };
   absl::Cleanup remove_file = [&path] { unlink(path.c_str()); };
   // Asked first, because posix_fallocate fills the disk before it fails.
-  if (const uint64_t free_bytes = FreeBytes(fd); free_bytes < size_bytes) {
-    return NoSpace(path, size_bytes, free_bytes);
+  if (const uint64_t free_bytes = FreeBytes(fd); free_bytes < allocated_bytes) {
+    return NoSpace(path, allocated_bytes, free_bytes);
   }
-  if (absl::Status status = Allocate(fd, path, size_bytes); !status.ok()) return status;
+  absl::Status extended = Extend(fd, path, size_bytes, allocated_bytes);
+  if (!extended.ok()) return extended;
   absl::StatusOr<uint8_t*> data = Map(fd, path, size_bytes, MAP_SHARED);
   if (!data.ok()) return data.status();
   std::move(remove_file).Cancel();
@@ -152,7 +165,6 @@ absl::StatusOr<MappedFile> MappedFile::Open(const std::string& path) {
   absl::Cleanup close_file = [fd] { close(fd); };
   absl::StatusOr<uint64_t> size_bytes = FileSize(fd, path);
   if (!size_bytes.ok()) return size_bytes.status();
-  if (absl::Status status = Allocate(fd, path, *size_bytes); !status.ok()) return status;
   absl::StatusOr<uint8_t*> data = Map(fd, path, *size_bytes, MAP_SHARED);
   if (!data.ok()) return data.status();
   std::move(close_file).Cancel();
@@ -171,9 +183,10 @@ absl::StatusOr<MappedFile> MappedFile::OpenPrivate(const std::string& path) {
   return MappedFile(path, fd, *data, *size_bytes, /*is_private=*/true);
 }
 
-absl::StatusOr<uint8_t*> MappedFile::MapLarger(uint64_t size_bytes) {
+absl::StatusOr<uint8_t*> MappedFile::MapLarger(uint64_t size_bytes, uint64_t allocated_bytes) {
   if (!is_private_) {
-    if (absl::Status status = Allocate(fd_, path_, size_bytes); !status.ok()) return status;
+    absl::Status extended = Extend(fd_, path_, size_bytes, allocated_bytes);
+    if (!extended.ok()) return extended;
     absl::StatusOr<uint8_t*> data = Map(fd_, path_, size_bytes, MAP_SHARED);
     if (!data.ok()) return data.status();
     NoteUnmapped(data_);
@@ -194,12 +207,24 @@ absl::StatusOr<uint8_t*> MappedFile::MapLarger(uint64_t size_bytes) {
   return static_cast<uint8_t*>(data);
 }
 
-absl::Status MappedFile::Grow(uint64_t size_bytes) {
-  absl::StatusOr<uint8_t*> data = MapLarger(size_bytes);
+absl::Status MappedFile::Grow(uint64_t size_bytes, uint64_t allocated_bytes) {
+  absl::StatusOr<uint8_t*> data = MapLarger(size_bytes, allocated_bytes);
   if (!data.ok()) return data.status();
   data_ = *data;
   size_bytes_ = size_bytes;
   return absl::OkStatus();
+}
+
+absl::Status MappedFile::Allocate(uint64_t offset, uint64_t size_bytes) {
+  if (is_private_ || size_bytes == 0) return absl::OkStatus();
+  return AllocateRange(fd_, path_, offset, size_bytes);
+}
+
+bool MappedFile::GiveBack(uint64_t offset, uint64_t size_bytes) {
+  const uint64_t begin = (offset + kPageBytes - 1) / kPageBytes * kPageBytes;
+  const uint64_t end = (offset + size_bytes) / kPageBytes * kPageBytes;
+  return begin < end && fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                                  static_cast<off_t>(begin), static_cast<off_t>(end - begin)) == 0;
 }
 
 absl::Status MappedFile::Rename(const std::string& path) {
@@ -222,9 +247,9 @@ void ExitOnBusErrors() {
   sigaction(SIGBUS, &action, nullptr);
 }
 
-void MappedFile::Redirty() {
-  constexpr uint64_t kPageBytes = 4096;
-  for (uint64_t offset = 0; offset < size_bytes_; offset += kPageBytes) {
+void MappedFile::Redirty(uint64_t offset, uint64_t size_bytes) {
+  const uint64_t end = offset + size_bytes;
+  for (; offset < end; offset = (offset / kPageBytes + 1) * kPageBytes) {
     // Atomic, as others may store beside it.
     std::atomic_ref<uint8_t>(data_[offset]).fetch_or(0, std::memory_order_relaxed);
   }

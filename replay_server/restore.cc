@@ -223,15 +223,16 @@ class LogWriter final {
   static absl::StatusOr<LogWriter> Make(const std::string& path, const LogMetadata& metadata) {
     absl::StatusOr<LogGeometry> geometry = ComputeGeometry(metadata);
     if (!geometry.ok()) return geometry.status();
-    absl::StatusOr<MappedFile> file = MappedFile::Create(path, geometry->file_bytes);
+    absl::StatusOr<MappedFile> file =
+        MappedFile::CreateSparse(path, geometry->file_bytes, AllocatedBytes(*geometry));
     if (!file.ok()) return file.status();
     const std::string header = EncodeFileHeader(metadata);
     std::memcpy(file->data(), header.data(), header.size());
     return LogWriter(*std::move(file), *geometry, metadata.has_priorities);
   }
 
-  // REQUIRES: fewer than num_blocks were added.
-  void Add(RowLog* log, uint32_t block);
+  // REQUIRES: fewer than num_blocks were added.  RESOURCE_EXHAUSTED: no space for encoded rows.
+  absl::Status Add(RowLog* log, uint32_t block);
   absl::Status Finish(const LogCounts& counts) {
     const LogCountsSlot slot = MakeCountsSlot(counts, 0, 0, 1);
     auto* slots = reinterpret_cast<LogCountsSlot*>(file_.data() + geometry_.counts_offset);
@@ -249,7 +250,7 @@ class LogWriter final {
   uint64_t blocks_ = 0;
 };
 
-void LogWriter::Add(RowLog* log, uint32_t block) {
+absl::Status LogWriter::Add(RowLog* log, uint32_t block) {
   BlockHeader header = {};
   header.stream = log->stream(block);
   header.first_row = log->first_row(block);
@@ -257,14 +258,19 @@ void LogWriter::Add(RowLog* log, uint32_t block) {
   const auto first_slot = static_cast<uint32_t>(header.first_row % kRowsPerBlock);
   CommitSlot& slot = header.slots[0];
   slot.row_count = log->row_count(block);
-  const size_t rows_bytes = slot.row_count * geometry_.stride_bytes;
+  const size_t rows_bytes = log->RowsBytes(block, first_slot, slot.row_count);
   const uint8_t* rows = log->row(block, first_slot);
   slot.rows_crc32c = Crc32c(0, rows, rows_bytes);
   slot.check = CommitCheck(header, slot);
   const uint64_t first = blocks_ * kRowsPerBlock;
   uint8_t* file = file_.data();
-  std::memcpy(file + geometry_.rows_offset + (first + first_slot) * geometry_.stride_bytes, rows,
-              rows_bytes);
+  uint64_t rows_offset = geometry_.block_offset(blocks_);
+  if (geometry_.rows.all_alike()) {
+    rows_offset += first_slot * geometry_.stride_bytes;
+  } else if (absl::Status status = file_.Allocate(rows_offset, rows_bytes); !status.ok()) {
+    return status;
+  }
+  std::memcpy(file + rows_offset, rows, rows_bytes);
   std::memcpy(file + geometry_.times_offset + first, &log->times_sampled(block, 0), kRowsPerBlock);
   if (has_priorities_) {
     std::memcpy(file + geometry_.priorities_offset + first * sizeof(float),
@@ -272,6 +278,7 @@ void LogWriter::Add(RowLog* log, uint32_t block) {
   }
   std::memcpy(file + geometry_.headers_offset + blocks_ * sizeof(header), &header, sizeof(header));
   ++blocks_;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<RestoredTable> RestoreTable(const std::string& name, const Logs& logs,
@@ -295,7 +302,9 @@ absl::StatusOr<RestoredTable> RestoreTable(const std::string& name, const Logs& 
     absl::StatusOr<LogWriter> writer =
         LogWriter::Make(targets[i].File(absl::StrCat(name, kLogSuffix)), metadata);
     if (!writer.ok()) return writer.status();
-    for (const BlockPlace& place : share.blocks) writer->Add(place.log, place.block);
+    for (const BlockPlace& place : share.blocks) {
+      if (absl::Status status = writer->Add(place.log, place.block); !status.ok()) return status;
+    }
     if (absl::Status status = writer->Finish(share.counts); !status.ok()) return status;
     restored.shards.push_back({.rows = share.rows, .streams = share.streams});
     restored.shards.back().counts = share.counts;

@@ -29,7 +29,8 @@ absl::StatusOr<std::unique_ptr<RowLog>> RowLog::Create(const std::string& path,
   absl::StatusOr<LogGeometry> geometry = ComputeGeometry(metadata);
   if (!geometry.ok()) return geometry.status();
   const std::string unfinished = absl::StrCat(path, ".tmp");
-  absl::StatusOr<MappedFile> file = MappedFile::Create(unfinished, geometry->file_bytes);
+  absl::StatusOr<MappedFile> file =
+      MappedFile::CreateSparse(unfinished, geometry->file_bytes, AllocatedBytes(*geometry));
   if (!file.ok()) return file.status();
   const std::string header = EncodeFileHeader(metadata);
   std::memcpy(file->data(), header.data(), header.size());
@@ -68,8 +69,12 @@ absl::StatusOr<std::unique_ptr<RowLog>> RowLog::RecoverFile(absl::StatusOr<Mappe
   if (!geometry.ok()) return geometry.status();
   const uint64_t found_bytes = file->size_bytes();
   if (found_bytes < geometry->file_bytes) {
-    if (absl::Status status = file->Grow(geometry->file_bytes); !status.ok()) return status;
+    absl::Status grown = file->Grow(geometry->file_bytes, AllocatedBytes(*geometry));
+    if (!grown.ok()) return grown;
   }
+  // Holes of a sparse copy.
+  absl::Status allocated = file->Allocate(0, AllocatedBytes(*geometry));
+  if (!allocated.ok()) return allocated;
   std::unique_ptr<RowLog> log(new RowLog(*std::move(file), *metadata, *geometry));
   if (found_bytes < geometry->file_bytes) {
     log->losses_.push_back(absl::StrCat("the file was cut off: ", found_bytes, " of ",
@@ -84,6 +89,7 @@ absl::StatusOr<std::unique_ptr<RowLog>> RowLog::RecoverFile(absl::StatusOr<Mappe
 RowLog::RowLog(MappedFile file, LogMetadata metadata, const LogGeometry& geometry)
     : file_(std::move(file)),
       metadata_(std::move(metadata)),
+      geometry_(geometry),
       counts_slots_(reinterpret_cast<LogCountsSlot*>(file_.data() + geometry.counts_offset)),
       synced_(reinterpret_cast<uint64_t*>(counts_slots_ + 2)),
       headers_(reinterpret_cast<BlockHeader*>(file_.data() + geometry.headers_offset)),
@@ -94,6 +100,8 @@ RowLog::RowLog(MappedFile file, LogMetadata metadata, const LogGeometry& geometr
       row_bytes_(file_.data() + geometry.rows_offset),
       row_counts_(metadata_.num_blocks, 0),
       finals_(metadata_.num_blocks, 0),
+      row_ends_(geometry.rows.all_alike() ? 0 : metadata_.num_blocks * kRowsPerBlock),
+      space_(geometry.rows.all_alike() ? 0 : metadata_.num_blocks),
       previous_(metadata_.num_blocks, kNoBlock),
       next_(metadata_.num_blocks, kNoBlock) {}
 
@@ -104,10 +112,6 @@ uint64_t RowLog::HeldRows(uint64_t stream) const {
 
 uint64_t RowLog::base_row(uint32_t block) const {
   return headers_[block].first_row / kRowsPerBlock * kRowsPerBlock;
-}
-
-const uint8_t* RowLog::row(uint32_t block, uint32_t slot) const {
-  return row_bytes_ + (uint64_t{block} * kRowsPerBlock + slot) * metadata_.stride_bytes;
 }
 
 uint32_t RowLog::Victim(uint64_t stream) const {
@@ -196,10 +200,15 @@ StagedRows RowLog::Stage(uint64_t stream_id, absl::string_view rows) {
   if (stream.block == kNoBlock || stream.held % kRowsPerBlock == 0) OpenBlock(stream_id, &stream);
   StagedRows staged = {.stream = stream_id, .block = stream.block};
   staged.first_slot = stream.held % kRowsPerBlock;
+  if (!row_ends_.empty()) {
+    CopyEncoded(rows, &staged);
+    return staged;
+  }
   staged.count = static_cast<uint32_t>(
       std::min<uint64_t>(rows.size() / stride_bytes(), kRowsPerBlock - staged.first_slot));
+  staged.size_bytes = staged.count * stride_bytes();
   uint8_t* to = const_cast<uint8_t*>(row(staged.block, staged.first_slot));
-  std::memcpy(to, rows.data(), staged.count * stride_bytes());
+  std::memcpy(to, rows.data(), staged.size_bytes);
   for (uint32_t i = 0; i < staged.count; ++i) {
     const bool is_final = IsFinal(ReadRowHeader(to + i * stride_bytes()).flags);
     staged.finals |= uint64_t{is_final} << (staged.first_slot + i);
@@ -233,8 +242,8 @@ void RowLog::Commit(const StagedRows& staged, const LogCounts& counts) {
   BlockHeader& header = headers_[staged.block];
   CommitSlot commit = {};
   commit.row_count = stream.newest.row_count + staged.count;
-  commit.rows_crc32c = Crc32c(stream.newest.rows_crc32c, row(staged.block, staged.first_slot),
-                              staged.count * stride_bytes());
+  commit.rows_crc32c =
+      Crc32c(stream.newest.rows_crc32c, row(staged.block, staged.first_slot), staged.size_bytes);
   commit.check = CommitCheck(header, commit);
   WriteCounts(counts, header.generation, commit.row_count);
   const int index = SlotToOverwrite(header, stream);
@@ -260,17 +269,20 @@ void RowLog::KeepSynced() {
   *synced_ = EncodeSynced(newest_generation_);
 }
 
-absl::Status RowLog::SyncAgain() {
-  file_.Redirty();
-  return file_.Sync();
+void RowLog::Redirty() {
+  if (row_ends_.empty()) return file_.Redirty(0, file_.size_bytes());
+  file_.Redirty(0, geometry_.rows_offset);
+  for (uint32_t block = 0; block < num_blocks(); ++block) {
+    const auto first_slot = static_cast<uint32_t>(first_row(block) % kRowsPerBlock);
+    file_.Redirty(geometry_.block_offset(block), RowsBytes(block, first_slot, row_counts_[block]));
+  }
 }
 
 bool RowLog::Intact() const {
-  const LogGeometry geometry = {.stride_bytes = metadata_.stride_bytes,
-                                .num_blocks = metadata_.num_blocks};
   for (uint32_t block = 0; block < num_blocks(); ++block) {
     if (row_counts_[block] == 0) continue;
-    const BlockContents contents = VerifyBlock(headers_[block], block, geometry, row(block, 0));
+    const BlockContents contents = VerifyBlock(headers_[block], block, geometry_,
+                                               row_bytes_ + block * geometry_.block_bytes());
     if (contents.committed.row_count != row_counts_[block]) return false;
   }
   return true;

@@ -19,12 +19,16 @@ namespace troupe {
 
 inline constexpr uint32_t kNoBlock = ~uint32_t{0};
 
+// Sizes of encoded rows are multiples of this. Unit: bytes.
+inline constexpr uint64_t kRowMultiple = 8;
+
 // Rows copied into place but not yet committed.
 struct StagedRows {
   uint64_t stream = 0;
   uint32_t block = kNoBlock;
   uint32_t first_slot = 0;
   uint32_t count = 0;
+  uint64_t size_bytes = 0;
   uint64_t finals = 0;  // bits of the staged slots that hold final rows
 };
 
@@ -35,7 +39,8 @@ struct StagedRows {
 // change until their block is evicted and may be read by anybody who prevents that.
 class RowLog final {
  public:
-  // Makes `path` anew, all of it allocated.  `synced`: it is there after a loss of power, too.
+  // Makes `path` anew, all of it allocated, but for the places of encoded rows.  `synced`: it is
+  // there after a loss of power, too.
   static absl::StatusOr<std::unique_ptr<RowLog>> Create(const std::string& path,
                                                         const LogMetadata& metadata,
                                                         bool synced = false);
@@ -48,6 +53,8 @@ class RowLog final {
   const LogMetadata& metadata() const { return metadata_; }
   uint32_t num_blocks() const { return static_cast<uint32_t>(metadata_.num_blocks); }
   uint64_t stride_bytes() const { return metadata_.stride_bytes; }
+  // Where rows end.
+  const RowSizes& row_sizes() const { return geometry_.rows; }
   const LogCounts& counts() const { return counts_; }
   uint64_t rows() const { return rows_; }
   uint64_t rows_evicted() const { return rows_evicted_; }  // since the process began
@@ -63,7 +70,10 @@ class RowLog final {
   // Rows of the stream with smaller numbers than this are or were here; 0: unknown stream.
   uint64_t HeldRows(uint64_t stream) const;
 
-  // --- Appending: while bytes are left { evict the victim, Stage, Commit }. ---
+  // --- Appending: while bytes are left { Reserve, evict the victim, Stage, Commit }. ---
+  // Makes the file system give what the next Stage() of these rows needs; nothing is to be done
+  // where rows are packed.  RESOURCE_EXHAUSTED: it has no space left; nothing has changed.
+  absl::Status Reserve(uint64_t stream, absl::string_view rows);
   // The block that the next Stage() of `stream` needs emptied; kNoBlock: none.
   uint32_t Victim(uint64_t stream) const;
   // Blocks that must be begun before the stream holds `rows` rows.
@@ -72,7 +82,7 @@ class RowLog final {
   uint64_t EmptyBlocksAhead(uint64_t at_most) const;
   void Evict(uint32_t block);
   // Copies as many whole rows of `rows` as fit into the stream's block, at least one.
-  // REQUIRES: Victim(stream) == kNoBlock, rows.size() is a positive multiple of the stride.
+  // REQUIRES: Victim(stream) == kNoBlock, `rows` is a positive number of whole rows, reserved for.
   StagedRows Stage(uint64_t stream, absl::string_view rows);
   // Makes the last staged rows and `counts`, which include them, permanent together.
   void Commit(const StagedRows& staged, const LogCounts& counts);
@@ -98,9 +108,9 @@ class RowLog final {
     durable_epoch_ = syncing_epoch_;
     *synced_ = EncodeSynced(syncing_generation_);
   }
-  // As Sync(), after one that failed: writes everything again, as the kernel may take pages for
-  // written that are not.  May run beside everything else.
-  absl::Status SyncAgain();
+  // Before Sync(), after one that failed: everything will be written again, as the kernel may take
+  // pages for written that are not.  May run beside everything else where rows are packed.
+  void Redirty();
   // Does every row that was committed verify?  Not so if the kernel dropped a page.
   bool Intact() const;
 
@@ -115,7 +125,16 @@ class RowLog final {
   // The blocks with the rows just before and just after; kNoBlock where they are not here.
   uint32_t previous(uint32_t block) const { return previous_[block]; }
   uint32_t next(uint32_t block) const { return next_[block]; }
-  const uint8_t* row(uint32_t block, uint32_t slot) const;
+  const uint8_t* row(uint32_t block, uint32_t slot) const {
+    return row_ends_.empty()
+               ? row_bytes_ + (uint64_t{block} * kRowsPerBlock + slot) * metadata_.stride_bytes
+               : row_bytes_ + block * geometry_.block_bytes() + RowBegin(block, slot);
+  }
+  // Size of `count` rows from row(block, slot) on.  REQUIRES: they are stored.
+  uint64_t RowsBytes(uint32_t block, uint32_t slot, uint32_t count) const {
+    return row_ends_.empty() ? count * metadata_.stride_bytes
+                             : RowBegin(block, slot + count) - RowBegin(block, slot);
+  }
   // Asks memory for what RowId and next read of the block.
   void Prefetch(uint32_t block) const {
     __builtin_prefetch(&headers_[block]);
@@ -154,6 +173,17 @@ class RowLog final {
   static absl::StatusOr<std::unique_ptr<RowLog>> RecoverFile(absl::StatusOr<MappedFile> file,
                                                              const std::string& path);
   RowLog(MappedFile file, LogMetadata metadata, const LogGeometry& geometry);
+  // row_log_places.cc: encoded rows
+  // Where the row begins in its block's place, or would begin if it is the next. Unit: bytes.
+  uint64_t RowBegin(uint32_t block, uint32_t slot) const {
+    if (slot == headers_[block].first_row % kRowsPerBlock) return 0;
+    return uint64_t{row_ends_[uint64_t{block} * kRowsPerBlock + slot - 1]} * kRowMultiple;
+  }
+  void CopyEncoded(absl::string_view rows, StagedRows* staged);
+  absl::Status AllocateRows(uint32_t block, uint64_t size_bytes);
+  void NoteRowEnds(uint32_t block, uint32_t first_slot, uint32_t count);
+  void GiveBackRest(uint32_t block, uint64_t size_bytes);
+
   void OpenBlock(uint64_t stream_id, Stream* stream);
   void WriteCounts(const LogCounts& counts, uint64_t generation, uint32_t row_count);
   void RecoverBlocks();
@@ -170,6 +200,7 @@ class RowLog final {
 
   MappedFile file_;
   const LogMetadata metadata_;
+  const LogGeometry geometry_;
   LogCountsSlot* const counts_slots_;
   uint64_t* const synced_;
   BlockHeader* const headers_;
@@ -180,6 +211,15 @@ class RowLog final {
   absl::flat_hash_map<uint64_t, Stream> streams_;
   std::vector<uint8_t> row_counts_;
   std::vector<uint64_t> finals_;
+  // Of encoded rows; else empty.  Where each ends in its block's place, in multiples of 8 bytes,
+  // ...
+  std::vector<uint32_t> row_ends_;
+  // ... and what of the place the file system has given. Unit: bytes.
+  struct Space {
+    uint64_t at_least = 0;
+    uint64_t at_most = 0;
+  };
+  std::vector<Space> space_;
   std::vector<uint32_t> previous_;
   std::vector<uint32_t> next_;
   uint64_t newest_generation_ = 0;

@@ -48,7 +48,7 @@ struct Block {
   BlockHeader header = {};
   uint32_t row_count = 0;
   uint64_t finals = 0;
-  const uint8_t* rows = nullptr;  // the first that is stored
+  absl::string_view rows = {};  // that are stored
 };
 
 struct Totals {
@@ -74,7 +74,7 @@ class LogReader final {
     return LogReader(file.data(), *geometry);
   }
 
-  uint64_t stride_bytes() const { return geometry_.stride_bytes; }
+  const RowSizes& row_sizes() const { return geometry_.rows; }
 
   // The blocks that verify, by stream, each in the order of its rows.
   std::map<uint64_t, std::vector<Block>> ReadBlocks(uint64_t* corrupt_blocks) const {
@@ -107,18 +107,18 @@ class LogReader final {
 
   // False if the block is damaged; an older state of it may be sound nevertheless.
   bool ReadBlock(uint64_t index, Block* block) const {
-    const uint8_t* rows =
-        file_ + geometry_.rows_offset + index * kRowsPerBlock * geometry_.stride_bytes;
+    const uint8_t* place = file_ + geometry_.block_offset(index);
     BlockContents contents;
     for (int reading = 0; reading < kReadings; ++reading) {
       std::memcpy(&block->header, file_ + geometry_.headers_offset + index * sizeof(BlockHeader),
                   sizeof(BlockHeader));
-      contents = VerifyBlock(block->header, index, geometry_, rows);
+      contents = VerifyBlock(block->header, index, geometry_, place);
       if (!contents.damaged) break;
     }
     block->row_count = contents.committed.row_count;
     block->finals = contents.finals;
-    block->rows = rows + block->header.first_row % kRowsPerBlock * geometry_.stride_bytes;
+    block->rows = StoredRows(geometry_, place, block->header.first_row, block->row_count)
+                      .value_or(absl::string_view());
     return !contents.damaged;
   }
 
@@ -130,8 +130,7 @@ uint64_t EnvSteps(const Block& block) {
   return block.row_count - static_cast<uint64_t>(std::popcount(block.finals));
 }
 
-void PrintStream(uint64_t stream, absl::Span<const Block> blocks, uint64_t stride_bytes,
-                 Totals* totals) {
+void PrintStream(uint64_t stream, absl::Span<const Block> blocks, Totals* totals) {
   const uint64_t first_row = blocks.front().header.first_row;
   uint64_t next_row = first_row;
   uint64_t rows = 0;
@@ -143,7 +142,7 @@ void PrintStream(uint64_t stream, absl::Span<const Block> blocks, uint64_t strid
     contiguous = contiguous && begin == next_row;
     if (begin < next_row) totals->duplicates += std::min(next_row, end) - begin;
     next_row = std::max(next_row, end);
-    crc = Crc32c(crc, block.rows, block.row_count * stride_bytes);
+    crc = Crc32c(crc, block.rows.data(), block.rows.size());
     rows += block.row_count;
     totals->env_steps += EnvSteps(block);
   }
@@ -157,14 +156,15 @@ void PrintStream(uint64_t stream, absl::Span<const Block> blocks, uint64_t strid
 }
 
 uint64_t CountRepeatedRows(const std::map<uint64_t, std::vector<Block>>& streams,
-                           uint64_t stride_bytes) {
+                           const RowSizes& sizes) {
   absl::flat_hash_set<uint64_t> seen;
   uint64_t repeated = 0;
   for (const auto& [stream, blocks] : streams) {
     for (const Block& block : blocks) {
-      for (uint32_t i = 0; i < block.row_count; ++i) {
-        const absl::Span<const uint8_t> row(block.rows + i * stride_bytes, stride_bytes);
+      for (absl::string_view rest = block.rows; !rest.empty();) {
+        const absl::string_view row = rest.substr(0, sizes.First(rest));
         if (!seen.insert(absl::HashOf(row)).second) ++repeated;
+        rest.remove_prefix(row.size());
       }
     }
   }
@@ -186,9 +186,9 @@ absl::Status Dump(absl::Span<const uint8_t> file) {
   totals.counted_env_steps = log->CountedEnvSteps();
   const auto streams = log->ReadBlocks(&totals.corrupt_blocks);
   for (const auto& [stream, blocks] : streams) {
-    PrintStream(stream, blocks, log->stride_bytes(), &totals);
+    PrintStream(stream, blocks, &totals);
   }
-  totals.repeated_rows = CountRepeatedRows(streams, log->stride_bytes());
+  totals.repeated_rows = CountRepeatedRows(streams, log->row_sizes());
   PrintTotals(totals);
   return absl::OkStatus();
 }

@@ -3,16 +3,19 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/crc32c.h"
 #include "common/layout.h"
+#include "proto/experience.pb.h"
 
 namespace troupe {
 namespace {
 
 constexpr char kMagic[8] = {'T', 'R', 'O', 'U', 'P', 'E', 'R', 'L'};
-constexpr uint32_t kFormatVersion = 2;
+constexpr uint32_t kPackedFormat = 2;
+constexpr uint32_t kEncodedFormat = 3;
 constexpr uint64_t kPartBytes = 4096;
 constexpr uint64_t kMaxMetadataBytes = uint64_t{1} << 28;
 constexpr uint64_t kMaxStrideBytes = uint64_t{1} << 28;
@@ -53,6 +56,18 @@ uint64_t EncodedMetadataBytes(const LogMetadata& metadata) {
          metadata.layout.size();
 }
 
+absl::StatusOr<RowSizes> SizesOf(const LogMetadata& metadata) {
+  if (!metadata.has_encoded_rows) return RowSizes(metadata.stride_bytes);
+  proto::Layout proto;
+  const bool parsed = proto.ParseFromString(metadata.layout);
+  const absl::StatusOr<Layout> layout = Layout::FromProto(proto);
+  if (parsed && layout.ok()) {
+    RowSizes sizes(*layout);
+    if (!sizes.all_alike() && sizes.most() == metadata.stride_bytes) return sizes;
+  }
+  return absl::InvalidArgumentError("no row log has encoded rows of this layout and stride");
+}
+
 }  // namespace
 
 absl::StatusOr<LogGeometry> ComputeGeometry(const LogMetadata& metadata) {
@@ -65,7 +80,10 @@ absl::StatusOr<LogGeometry> ComputeGeometry(const LogMetadata& metadata) {
         "no row log can have ", metadata.num_blocks, " blocks of ", kRowsPerBlock, " rows of ",
         metadata.stride_bytes, " bytes with ", metadata_bytes, " bytes of metadata"));
   }
+  absl::StatusOr<RowSizes> rows = SizesOf(metadata);
+  if (!rows.ok()) return rows.status();
   LogGeometry geometry;
+  geometry.rows = *std::move(rows);
   geometry.stride_bytes = metadata.stride_bytes;
   geometry.num_blocks = metadata.num_blocks;
   geometry.counts_offset = RoundUpToPart(sizeof(FileHeader) + metadata_bytes);
@@ -89,7 +107,7 @@ std::string EncodeFileHeader(const LogMetadata& metadata) {
   AppendString(metadata.layout, &strings);
   FileHeader header = {};
   std::memcpy(header.magic, kMagic, sizeof(kMagic));
-  header.format_version = kFormatVersion;
+  header.format_version = metadata.has_encoded_rows ? kEncodedFormat : kPackedFormat;
   header.stride_bytes = metadata.stride_bytes;
   header.num_blocks = metadata.num_blocks;
   header.metadata_bytes = strings.size();
@@ -108,10 +126,11 @@ absl::StatusOr<LogMetadata> ParseFileHeader(absl::Span<const uint8_t> file, bool
   if (std::memcmp(header.magic, kMagic, sizeof(kMagic)) != 0) {
     return absl::DataLossError("no row log: it begins with other bytes");
   }
-  if (header.format_version != kFormatVersion) {
-    return absl::UnimplementedError(absl::StrCat(
-        "row log of format ", header.format_version, "; this program reads format ", kFormatVersion,
-        ": use the version of Troupe that wrote it, or take another data directory"));
+  if (header.format_version != kPackedFormat && header.format_version != kEncodedFormat) {
+    return absl::UnimplementedError(
+        absl::StrCat("row log of format ", header.format_version, "; this program reads formats ",
+                     kPackedFormat, " and ", kEncodedFormat,
+                     ": use the version of Troupe that wrote it, or take another data directory"));
   }
   if (header.metadata_bytes > file.size() - sizeof(header)) {
     return absl::DataLossError("row log is cut off in its header");
@@ -125,6 +144,7 @@ absl::StatusOr<LogMetadata> ParseFileHeader(absl::Span<const uint8_t> file, bool
   metadata.stride_bytes = header.stride_bytes;
   metadata.num_blocks = header.num_blocks;
   metadata.has_priorities = header.has_priorities != 0;
+  metadata.has_encoded_rows = header.format_version == kEncodedFormat;
   if (!TakeString(&strings, &metadata.run) || !TakeString(&strings, &metadata.table) ||
       !TakeString(&strings, &metadata.layout) || !strings.empty()) {
     return absl::DataLossError("the row log's metadata is malformed");
@@ -185,18 +205,33 @@ bool IsUnused(const BlockHeader& header) {
 }
 
 bool SlotVerifies(const BlockHeader& header, const CommitSlot& slot, const LogGeometry& geometry,
-                  const uint8_t* rows) {
+                  const uint8_t* place) {
   const uint32_t first_slot = header.first_row % kRowsPerBlock;
-  return slot.check == CommitCheck(header, slot) && slot.row_count >= 1 &&
-         slot.row_count <= kRowsPerBlock - first_slot &&
-         Crc32c(0, rows + first_slot * geometry.stride_bytes,
-                slot.row_count * geometry.stride_bytes) == slot.rows_crc32c;
+  if (slot.check != CommitCheck(header, slot) || slot.row_count < 1 ||
+      slot.row_count > kRowsPerBlock - first_slot) {
+    return false;
+  }
+  const std::optional<absl::string_view> rows =
+      StoredRows(geometry, place, header.first_row, slot.row_count);
+  return rows.has_value() && Crc32c(0, rows->data(), rows->size()) == slot.rows_crc32c;
 }
 
 }  // namespace
 
+std::optional<absl::string_view> StoredRows(const LogGeometry& geometry, const uint8_t* place,
+                                            uint64_t first_row, uint32_t count) {
+  absl::string_view rows(reinterpret_cast<const char*>(place), geometry.block_bytes());
+  if (geometry.rows.all_alike()) {
+    return rows.substr(first_row % kRowsPerBlock * geometry.stride_bytes,
+                       count * geometry.stride_bytes);
+  }
+  const std::optional<size_t> size = geometry.rows.FirstRows(rows, count);
+  if (!size.has_value()) return std::nullopt;
+  return rows.substr(0, *size);
+}
+
 BlockContents VerifyBlock(const BlockHeader& header, uint64_t block_index,
-                          const LogGeometry& geometry, const uint8_t* rows) {
+                          const LogGeometry& geometry, const uint8_t* place) {
   BlockContents contents;
   if (IsUnused(header)) return contents;
   const bool in_place = header.generation <= kMaxNumber && header.first_row <= kMaxNumber &&
@@ -208,17 +243,20 @@ BlockContents VerifyBlock(const BlockHeader& header, uint64_t block_index,
   for (const CommitSlot& slot : slots) {
     if (slot.check == 0) continue;
     if (in_place && contents.committed.row_count == 0 &&
-        SlotVerifies(header, slot, geometry, rows)) {
+        SlotVerifies(header, slot, geometry, place)) {
       contents.committed = slot;
     } else if (contents.committed.row_count == 0 || slot.check != CommitCheck(header, slot)) {
       contents.damaged = true;
     }
   }
   const uint32_t first_slot = header.first_row % kRowsPerBlock;
-  for (uint32_t i = 0; i < contents.committed.row_count; ++i) {
-    const uint8_t* row = rows + (first_slot + i) * geometry.stride_bytes;
-    const bool is_final = IsFinal(ReadRowHeader(row).flags);
-    contents.finals |= uint64_t{is_final} << (first_slot + i);
+  if (contents.committed.row_count == 0) return contents;
+  absl::string_view rows =
+      *StoredRows(geometry, place, header.first_row, contents.committed.row_count);
+  for (uint32_t slot = first_slot; !rows.empty(); ++slot) {
+    const bool is_final = IsFinal(ReadRowHeader(rows.data()).flags);
+    contents.finals |= uint64_t{is_final} << slot;
+    rows.remove_prefix(geometry.rows.First(rows));
   }
   return contents;
 }

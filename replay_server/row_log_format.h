@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "common/row_sizes.h"
 
 // A row log on disk, little-endian, each part at a multiple of 4096 bytes:
 //
@@ -19,6 +20,10 @@
 //   uint8 x num_blocks x 64     how often the window that starts at a row was sampled
 //   float32 x num_blocks x 64   priority of the window that starts at a row, if has_priorities
 //   rows                        num_blocks x 64 x stride bytes
+//
+// The stride is that of packed rows, each of which lies at its slot.  Encoded rows (columns are
+// compressed, common/row_sizes.h) lie one behind the other from where their block's place begins;
+// the stride is the size of the largest, and what lies behind a block's rows is a hole in the file.
 //
 // Everything here is a pure function of bytes that may be damaged in any way.
 namespace troupe {
@@ -34,6 +39,7 @@ struct LogMetadata {
   uint64_t stride_bytes = 0;
   uint64_t num_blocks = 0;
   bool has_priorities = false;
+  bool has_encoded_rows = false;  // as the layout says
 };
 
 struct FileHeader {
@@ -57,10 +63,19 @@ struct LogGeometry {
   uint64_t priorities_offset = 0;
   uint64_t rows_offset = 0;
   uint64_t file_bytes = 0;
+  RowSizes rows = RowSizes(uint64_t{0});
+
+  uint64_t block_bytes() const { return kRowsPerBlock * stride_bytes; }
+  uint64_t block_offset(uint64_t block) const { return rows_offset + block * block_bytes(); }
 };
 
-// INVALID_ARGUMENT: sizes that no log can have.
+// INVALID_ARGUMENT: sizes that no log can have, or encoded rows of another layout.
 absl::StatusOr<LogGeometry> ComputeGeometry(const LogMetadata& metadata);
+
+// What of the file is allocated when it is made: all of it, or all but the places of encoded rows.
+inline uint64_t AllocatedBytes(const LogGeometry& geometry) {
+  return geometry.rows.all_alike() ? geometry.file_bytes : geometry.rows_offset;
+}
 
 // The first bytes of a file: header and metadata.
 std::string EncodeFileHeader(const LogMetadata& metadata);
@@ -139,9 +154,14 @@ struct BlockContents {
   bool damaged = false;       // something that was committed does not verify
 };
 
-// `rows` points at the 64 rows of the block, all of which are readable.
+// The first `count` rows of a block from row number `first_row` on.  `place` points at its
+// block_bytes(), all of which are readable.  Nothing: there are not so many.
+std::optional<absl::string_view> StoredRows(const LogGeometry& geometry, const uint8_t* place,
+                                            uint64_t first_row, uint32_t count);
+
+// `place` as above.
 BlockContents VerifyBlock(const BlockHeader& header, uint64_t block_index,
-                          const LogGeometry& geometry, const uint8_t* rows);
+                          const LogGeometry& geometry, const uint8_t* place);
 
 }  // namespace troupe
 

@@ -56,13 +56,15 @@ void RowLog::NoteLoss(uint32_t block, uint64_t rows_left) {
 
 void RowLog::RecoverBlocks() {
   std::vector<std::pair<uint32_t, CommitSlot>> found;
-  const LogGeometry geometry = {.stride_bytes = metadata_.stride_bytes,
-                                .num_blocks = metadata_.num_blocks};
   for (uint32_t block = 0; block < num_blocks(); ++block) {
-    const BlockContents contents = VerifyBlock(headers_[block], block, geometry, row(block, 0));
+    const BlockContents contents = VerifyBlock(headers_[block], block, geometry_,
+                                               row_bytes_ + block * geometry_.block_bytes());
+    if (!space_.empty()) space_[block].at_most = geometry_.block_bytes();
     if (contents.damaged) NoteLoss(block, contents.committed.row_count);
     if (contents.committed.row_count > 0) {
       finals_[block] = contents.finals;
+      const uint64_t first_slot = headers_[block].first_row % kRowsPerBlock;
+      if (!row_ends_.empty()) NoteRowEnds(block, first_slot, contents.committed.row_count);
       found.emplace_back(block, contents.committed);
     } else if (contents.damaged || headers_[block].generation != 0) {
       headers_[block].generation = kEvicted;

@@ -49,12 +49,6 @@ class StreamCall : public Reactor,
   // What came of the call, beside its table.
   virtual void DescribeItself(proto::CallDescription* description)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) = 0;
-  // How many rows of the call's table these are.
-  uint64_t RowsIn(uint64_t bytes) const ABSL_SHARED_LOCKS_REQUIRED(mu_) {
-    const uint64_t row_bytes = table_->window_bytes() / table_->options().window.length;
-    return row_bytes > 0 ? bytes / row_bytes : 0;
-  }
-
   // Makes the call known to the shard and starts it, unless the shard does not serve.
   void Begin() ABSL_LOCKS_EXCLUDED(mu_) {
     absl::MutexLock lock(&mu_);

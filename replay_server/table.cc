@@ -46,13 +46,14 @@ absl::Status CheckRuns(const TableOptions& options, const RowLog& log,
                        absl::Span<const RowRunView> runs) {
   absl::flat_hash_map<uint64_t, uint64_t> held;
   for (const RowRunView& run : runs) {
-    const uint64_t stride = log.stride_bytes();
-    if (run.rows.empty() || run.rows.size() % stride != 0) {
+    const std::optional<uint64_t> count = log.row_sizes().Count(run.rows);
+    if (run.rows.empty() || !count.has_value()) {
       return absl::InvalidArgumentError(
           absl::StrCat(run.rows.size(), " bytes of stream ", StreamName(run.stream),
-                       " are not a whole number of rows of ", stride, " bytes"));
+                       " are not a whole number of rows of ", log.stride_bytes(), " bytes",
+                       log.row_sizes().all_alike() ? "" : " at most"));
     }
-    const uint64_t num_rows = run.rows.size() / stride;
+    const uint64_t num_rows = *count;
     if (run.first_row > kMaxRowNumber - num_rows) {
       return absl::InvalidArgumentError(absl::StrCat(
           "stream ", StreamName(run.stream), ": row number ", run.first_row, " is too large"));
@@ -129,7 +130,7 @@ absl::StatusOr<std::unique_ptr<Table>> Table::Make(const TableOptions& options,
         ": set it back, or take another data directory"));
   }
   absl::StatusOr<Layout> layout = StoredLayout(**log);
-  if (!layout.ok() || layout->stride_bytes() != static_cast<int64_t>((*log)->stride_bytes())) {
+  if (!layout.ok() || RowSizes(*layout).most() != (*log)->stride_bytes()) {
     return absl::DataLossError(absl::StrCat(options.path, ": layout and stride do not match"));
   }
   if (absl::Status status = table->SyncRecovered(log->get()); !status.ok()) return status;
@@ -178,7 +179,8 @@ absl::Status Table::Open(const std::string& run, const Layout& layout) {
   metadata.run = run;
   metadata.table = options_.name;
   metadata.layout = layout.proto().SerializeAsString();
-  metadata.stride_bytes = layout.stride_bytes();
+  metadata.stride_bytes = RowSizes(layout).most();
+  metadata.has_encoded_rows = layout.has_compressed_columns();
   metadata.num_blocks = BlocksFor(options_.capacity_rows);
   metadata.has_priorities = HasPriorities(options_.selector);
   absl::StatusOr<std::unique_ptr<RowLog>> log =
@@ -204,25 +206,32 @@ absl::StatusOr<std::vector<proto::StreamAck>> Table::Append(absl::Span<const Row
   absl::MutexLock lock(&mu_);
   if (log_ == nullptr) return absl::InternalError("appended to a table that is not open");
   if (absl::Status status = CheckRuns(options_, *log_, runs); !status.ok()) return status;
+  absl::Status stored;
   for (const RowRunView& run : runs) {
-    Store(run, newest_version, preload);
+    stored = Store(run, newest_version, preload);
+    if (!stored.ok()) break;
     waiting_.NoteRows(run.rows.size());
     if (streams.empty() || streams.back() != run.stream) streams.push_back(run.stream);
   }
   WakeAdmitted();
   followers_.Wake();
+  if (!stored.ok()) return stored;
   return HeldRows(log_.get(), streams);
 }
 
-void Table::Store(RowRunView run, uint64_t newest_version, bool preload) {
-  const uint64_t stride = log_->stride_bytes();
+absl::Status Table::Store(RowRunView run, uint64_t newest_version, bool preload) {
+  const RowSizes& sizes = log_->row_sizes();
   const uint64_t duplicates =
-      std::min(log_->HeldRows(run.stream) - run.first_row, run.rows.size() / stride);
-  run.rows.remove_prefix(duplicates * stride);
+      std::min(log_->HeldRows(run.stream) - run.first_row, *sizes.Count(run.rows));
+  run.rows.remove_prefix(*sizes.FirstRows(run.rows, duplicates));
   LogCounts counts = log_->counts();
   counts.rows_duplicate += duplicates;
   if (run.rows.empty()) log_->CommitCounts(counts);
   while (!run.rows.empty()) {
+    if (!sizes.all_alike()) {
+      absl::Status reserved = log_->Reserve(run.stream, run.rows);
+      if (!reserved.ok()) return reserved;
+    }
     if (const uint32_t victim = log_->Victim(run.stream); victim != kNoBlock) EvictBlock(victim);
     const StagedRows staged = log_->Stage(run.stream, run.rows);
     completed_.clear();
@@ -236,8 +245,9 @@ void Table::Store(RowRunView run, uint64_t newest_version, bool preload) {
     followers_.NoteCommit(*log_, staged.block);
     AddCompleted();
     NoteVersions(staged, newest_version);
-    run.rows.remove_prefix(staged.count * stride);
+    run.rows.remove_prefix(staged.size_bytes);
   }
+  return absl::OkStatus();
 }
 
 void Table::NoteVersions(const StagedRows& staged, uint64_t newest_version) {

@@ -50,7 +50,8 @@ class Table final {
   std::vector<proto::StreamAck> Held(absl::Span<const uint64_t> streams) const
       ABSL_LOCKS_EXCLUDED(mu_);
   // Stores what is new of all runs, or nothing of any: INVALID_ARGUMENT, or FAILED_PRECONDITION
-  // for a gap, or where a table that never evicts is full.  Returns what is held of each stream
+  // for a gap, or where a table that never evicts is full.  RESOURCE_EXHAUSTED: the file system has
+  // no space for compressed rows; those before are stored.  Returns what is held of each stream
   // named.  REQUIRES: Open() was OK.
   absl::StatusOr<std::vector<proto::StreamAck>> Append(absl::Span<const RowRunView> runs,
                                                        uint64_t newest_version, bool preload)
@@ -105,8 +106,9 @@ class Table final {
   Table(const TableOptions& options, Scheduler* scheduler);
   absl::Status SyncRecovered(RowLog* log) const;
   void StartDiskSync();
+  void Redirty(RowLog* log) ABSL_LOCKS_EXCLUDED(mu_);
   void Adopt(std::unique_ptr<RowLog> log) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void Store(RowRunView run, uint64_t newest_version, bool preload)
+  absl::Status Store(RowRunView run, uint64_t newest_version, bool preload)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void NoteVersions(const StagedRows& staged, uint64_t newest_version)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

@@ -20,7 +20,7 @@ bool Table::PinRows(uint64_t block_generation, uint32_t first_slot, uint32_t cou
   const std::optional<uint32_t> block = log_->FindBlock(block_generation * kRowsPerBlock);
   if (!block.has_value()) return false;
   rows->Pin(&pins_[*block]);
-  rows->AddRows(log_->row(*block, first_slot), count * log_->stride_bytes());
+  rows->AddRows(log_->row(*block, first_slot), log_->RowsBytes(*block, first_slot, count));
   return true;
 }
 

@@ -16,6 +16,12 @@ absl::Status Table::SyncRecovered(RowLog* log) const {
   return log->Sync();
 }
 
+void Table::Redirty(RowLog* log) {
+  if (log->row_sizes().all_alike()) return log->Redirty();
+  absl::MutexLock lock(&mu_);  // what is begun meanwhile may give back pages
+  log->Redirty();
+}
+
 void Table::StartDiskSync() {
   DiskSync::Steps steps;
   steps.begin = [this] {
@@ -29,7 +35,8 @@ void Table::StartDiskSync() {
       log = log_.get();  // once there, it stays
     }
     if (log == nullptr) return absl::OkStatus();
-    return after_failure ? log->SyncAgain() : log->Sync();
+    if (after_failure) Redirty(log);
+    return log->Sync();
   };
   steps.end = [this](bool after_failure) {
     absl::MutexLock lock(&mu_);

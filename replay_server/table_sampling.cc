@@ -91,7 +91,7 @@ void Table::AddRows(const Selection& selection, PinnedRows* rows) {
   uint32_t slot = selection.slot;
   for (uint32_t rest = options_.window.length; rest > 0;) {
     const uint32_t count = std::min(rest, kRowsPerBlock - slot);
-    rows->AddRows(log_->row(block, slot), count * log_->stride_bytes());
+    rows->AddRows(log_->row(block, slot), log_->RowsBytes(block, slot, count));
     rest -= count;
     slot = 0;
     block = log_->next(block);

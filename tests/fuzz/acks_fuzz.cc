@@ -42,7 +42,7 @@ class Writer final {
     }
   }
 
-  UnackedRows rows_{kStride};
+  UnackedRows rows_{RowSizes(uint64_t{kStride})};
   Env envs_[kEnvs];
   uint64_t next_id_ = 1;
   bool open_ = false;

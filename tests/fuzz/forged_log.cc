@@ -4,19 +4,28 @@
 #include <utility>
 
 #include "common/crc32c.h"
+#include "common/row_codec.h"
 
 namespace troupe {
 namespace {
 
-std::string RowsOf(uint64_t stream, uint64_t first, uint64_t count, uint64_t stride) {
-  std::string rows;
-  for (uint64_t number = first; number < first + count; ++number) {
-    const Row row = RowOf(stream, number);
-    const size_t begin = rows.size();
-    rows.append(reinterpret_cast<const char*>(&row), std::min<size_t>(sizeof(row), stride));
-    rows.resize(begin + stride, '\0');
-  }
-  return rows;
+constexpr size_t kPadBytes = 40;
+
+// A Row, and bytes that are compressed.
+const Layout& EncodedLayout() {
+  static const Layout layout = [] {
+    proto::Layout proto;
+    for (const char* name : {"stream", "number", "pad"}) {
+      proto::Column* column = proto.add_columns();
+      column->set_name(name);
+      column->set_dtype(proto::INT64);
+    }
+    proto.mutable_columns(2)->set_dtype(proto::UINT8);
+    proto.mutable_columns(2)->add_shape(kPadBytes);
+    proto.mutable_columns(2)->set_compression(proto::LZ4);
+    return *Layout::FromProto(proto);
+  }();
+  return layout;
 }
 
 // Makes the checks of one block, or of the counts, or of the file's header say what is there.
@@ -25,11 +34,12 @@ void FitChecks(uint64_t which, const LogGeometry& geometry, File* file) {
   if (which < kBlocks) {
     auto* header = reinterpret_cast<BlockHeader*>(bytes + geometry.headers_offset) + which;
     const uint32_t first_slot = header->first_row % kRowsPerBlock;
-    const uint8_t* rows =
-        bytes + geometry.rows_offset + (which * kRowsPerBlock + first_slot) * kStride;
+    const uint8_t* place = bytes + geometry.block_offset(which);
     for (CommitSlot& slot : header->slots) {
       const uint32_t count = std::min(slot.row_count, kRowsPerBlock - first_slot);
-      slot.rows_crc32c = Crc32c(0, rows, count * kStride);
+      const absl::string_view rows =
+          StoredRows(geometry, place, header->first_row, count).value_or(absl::string_view());
+      slot.rows_crc32c = Crc32c(0, rows.data(), rows.size());
       slot.check = CommitCheck(*header, slot);
     }
   } else if (which == kBlocks) {
@@ -53,18 +63,38 @@ Row RowOf(uint64_t stream, uint64_t number) {
   return {{mixed, number % 37 == 36 ? kTerminated : 0u, 1}, stream, number};
 }
 
-void Append(RowLog* log, uint64_t stream, uint64_t count) {
-  const std::string bytes =
-      RowsOf(stream, log->HeldRows(stream), count, log->metadata().stride_bytes);
+std::string BytesOf(const RowLog& log, uint64_t stream, uint64_t number) {
+  const Row row = RowOf(stream, number);
+  std::string bytes(reinterpret_cast<const char*>(&row), sizeof(row));
+  if (log.row_sizes().all_alike()) {
+    bytes.resize(log.stride_bytes(), '\0');
+    return bytes;
+  }
+  static const RowCodec codec(EncodedLayout());
+  for (size_t i = 0; i < kPadBytes; ++i) {  // every third row's do not become fewer
+    bytes += number % 3 == 0 ? static_cast<char>(row.header.policy_version >> i % 57) : 'x';
+  }
+  std::string encoded;
+  codec.Encode(bytes, &encoded);
+  return encoded;
+}
+
+bool Append(RowLog* log, uint64_t stream, uint64_t count) {
+  static const std::string ours = EncodedLayout().proto().SerializeAsString();
+  if (!log->row_sizes().all_alike() && log->metadata().layout != ours) return false;
+  std::string bytes;
+  for (uint64_t i = 0; i < count; ++i) bytes += BytesOf(*log, stream, log->HeldRows(stream) + i);
   for (absl::string_view rows = bytes; !rows.empty();) {
+    Require(log->Reserve(stream, rows).ok(), "there is no space");
     if (const uint32_t victim = log->Victim(stream); victim != kNoBlock) log->Evict(victim);
     const StagedRows staged = log->Stage(stream, rows);
     Require(staged.count > 0 && staged.block < log->num_blocks(), "nothing was staged");
     LogCounts counts = log->counts();
     counts.rows_appended += staged.count;
     log->Commit(staged, counts);
-    rows.remove_prefix(staged.count * log->stride_bytes());
+    rows.remove_prefix(staged.size_bytes);
   }
+  return true;
 }
 
 std::unique_ptr<RowLog> MustRecover(const std::string& path) {
@@ -73,12 +103,17 @@ std::unique_ptr<RowLog> MustRecover(const std::string& path) {
   return *std::move(log);
 }
 
-History MakeHistory(const std::string& path, absl::Span<const uint64_t> streams) {
+History MakeHistory(const std::string& path, absl::Span<const uint64_t> streams, bool encoded) {
   LogMetadata metadata;
   metadata.run = "run";
   metadata.table = "replay";
   metadata.layout = "layout";
   metadata.stride_bytes = kStride;
+  if (encoded) {
+    metadata.layout = EncodedLayout().proto().SerializeAsString();
+    metadata.stride_bytes = RowSizes(EncodedLayout()).most();
+    metadata.has_encoded_rows = true;
+  }
   metadata.num_blocks = kBlocks;
   metadata.has_priorities = true;
   History history{.geometry = ComputeGeometry(metadata).value()};
@@ -101,7 +136,7 @@ uint64_t TakeOffset(Numbers* numbers, const LogGeometry& geometry) {
       {geometry.headers_offset, kBlocks * sizeof(BlockHeader)},
       {geometry.times_offset, kBlocks * kRowsPerBlock},
       {geometry.priorities_offset, kBlocks * kRowsPerBlock * sizeof(float)},
-      {geometry.rows_offset, kBlocks * kRowsPerBlock * kStride}};
+      {geometry.rows_offset, kBlocks * geometry.block_bytes()}};
   const auto& [begin, size] = parts[numbers->Take(1) % std::size(parts)];
   return begin + numbers->Take(2) % size;
 }

@@ -28,9 +28,11 @@ struct Row {
 };
 static_assert(sizeof(Row) == kStride);
 
-// The one row that is ever appended under this number.
+// The one row that is ever appended under this number, as it lies in this log.
 Row RowOf(uint64_t stream, uint64_t number);
-void Append(RowLog* log, uint64_t stream, uint64_t count);
+std::string BytesOf(const RowLog& log, uint64_t stream, uint64_t number);
+// False: the log's rows are encoded in another way than ours.
+bool Append(RowLog* log, uint64_t stream, uint64_t count);
 std::unique_ptr<RowLog> MustRecover(const std::string& path);
 
 using File = std::vector<uint8_t>;
@@ -41,7 +43,9 @@ struct History {
   std::vector<File> ages;        // whole files, the newest last
   uint32_t row_counts[kBlocks];  // of the newest
 };
-History MakeHistory(const std::string& path, absl::Span<const uint64_t> streams);
+// `encoded`: a column of its rows is compressed.
+History MakeHistory(const std::string& path, absl::Span<const uint64_t> streams,
+                    bool encoded = false);
 
 // The input's bytes, one number after the other; zeros behind its end.
 class Numbers final {

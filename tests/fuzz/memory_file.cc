@@ -29,7 +29,8 @@ absl::Status FileError(const std::string& what, const std::string& path, int err
 }
 
 // The row log makes its file under this name and a suffix, and renames it later.
-absl::StatusOr<MappedFile> MappedFile::Create(const std::string& path, uint64_t size_bytes) {
+absl::StatusOr<MappedFile> MappedFile::CreateSparse(const std::string& path, uint64_t size_bytes,
+                                                    uint64_t allocated_bytes) {
   std::vector<uint8_t>& file = MemoryFile(std::string(absl::StripSuffix(path, ".tmp")));
   file = std::vector<uint8_t>(size_bytes, 0);
   return MappedFile(path, -1, file.data(), file.size());
@@ -64,7 +65,7 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 
 MappedFile::~MappedFile() = default;
 
-absl::Status MappedFile::Grow(uint64_t size_bytes) {
+absl::Status MappedFile::Grow(uint64_t size_bytes, uint64_t allocated_bytes) {
   if (size_bytes > kDiskBytes) return absl::ResourceExhaustedError("a full disk");
   MemoryFile(path_).resize(size_bytes);
   data_ = MemoryFile(path_).data();
@@ -73,7 +74,9 @@ absl::Status MappedFile::Grow(uint64_t size_bytes) {
 }
 absl::Status MappedFile::Rename(const std::string& path) { return absl::OkStatus(); }
 absl::Status MappedFile::Sync() const { return absl::OkStatus(); }
-void MappedFile::Redirty() {}
+absl::Status MappedFile::Allocate(uint64_t offset, uint64_t size_bytes) { return absl::OkStatus(); }
+bool MappedFile::GiveBack(uint64_t offset, uint64_t size_bytes) { return false; }
+void MappedFile::Redirty(uint64_t offset, uint64_t size_bytes) {}
 absl::Status SyncDirectory(const std::string& directory) { return absl::OkStatus(); }
 
 }  // namespace troupe

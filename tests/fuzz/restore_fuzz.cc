@@ -31,7 +31,7 @@ void AddTo(RowLog& log, Sums* sums) {
       const float priority = log.metadata().has_priorities ? log.priority(block, slot) : 0;
       const uint64_t where[] = {log.stream(block), number, log.times_sampled(block, slot)};
       const uint32_t digest = Crc32c(Crc32c(0, where, sizeof(where)), &priority, sizeof(priority));
-      sums->contents += Crc32c(digest, log.row(block, slot), log.stride_bytes());
+      sums->contents += Crc32c(digest, log.row(block, slot), log.RowsBytes(block, slot, 1));
     }
   }
   sums->rows += log.rows();

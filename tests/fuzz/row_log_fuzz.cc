@@ -2,6 +2,7 @@
 //   'T' torn     each 64-byte line of the file is of some age of the log, as after a power cut
 //   'D' damaged  up to three bits are flipped, or the end is missing; a CRC-32C finds all of these
 //   otherwise    hostile: any bytes anywhere, checks made to fit where the input asks for it
+// In lower case ('t', 'd', 'h') the log is one of encoded rows.
 // Whatever it was, recovery serves no row that does not verify, and rows that are appended after it
 // are there after the next.  Torn or damaged, it also serves no row that was never appended so, and
 // blocks that nothing happened to are whole.
@@ -36,7 +37,7 @@ void Damage(const History& history, Numbers* numbers, File* file, std::set<uint6
   if (flips == 4) {
     const uint64_t size = numbers->Take(4) % file->size();
     for (uint64_t block = 0; block < kBlocks; ++block) {
-      const uint64_t end = history.geometry.rows_offset + (block + 1) * kRowsPerBlock * kStride;
+      const uint64_t end = history.geometry.block_offset(block + 1);
       if (end > size) touched->insert(block);
     }
     *file = File(file->begin(), file->begin() + static_cast<int64_t>(size));
@@ -47,7 +48,7 @@ void Damage(const History& history, Numbers* numbers, File* file, std::set<uint6
     (*file)[offset] = static_cast<uint8_t>((*file)[offset] ^ 1 << numbers->Take(1) % 8);
     const LogGeometry& geometry = history.geometry;
     if (offset >= geometry.rows_offset) {
-      touched->insert((offset - geometry.rows_offset) / (kRowsPerBlock * kStride));
+      touched->insert((offset - geometry.rows_offset) / geometry.block_bytes());
     } else if (offset >= geometry.headers_offset && offset < geometry.times_offset) {
       touched->insert((offset - geometry.headers_offset) / sizeof(BlockHeader));
     }
@@ -59,8 +60,9 @@ bool Verifies(const RowLog& log, uint32_t block, const File& file) {
   BlockHeader header;
   std::memcpy(&header, file.data() + geometry.headers_offset + block * sizeof(header),
               sizeof(header));
-  const uint32_t crc32c = Crc32c(0, log.row(block, log.first_row(block) % kRowsPerBlock),
-                                 log.row_count(block) * log.stride_bytes());
+  const auto first_slot = static_cast<uint32_t>(log.first_row(block) % kRowsPerBlock);
+  const uint32_t crc32c =
+      Crc32c(0, log.row(block, first_slot), log.RowsBytes(block, first_slot, log.row_count(block)));
   return std::any_of(std::begin(header.slots), std::end(header.slots), [&](const auto& slot) {
     return slot.row_count == log.row_count(block) && slot.rows_crc32c == crc32c &&
            slot.check == CommitCheck(header, slot);
@@ -90,8 +92,9 @@ void CheckServed(RowLog& log, const std::string& path, bool known) {
     for (uint32_t i = 0; i < log.row_count(block); ++i, ++rows) {
       const uint64_t number = log.first_row(block) + i;
       Require(number < log.HeldRows(log.stream(block)), "a row is served that is not held");
-      const Row row = RowOf(log.stream(block), number);
-      Require(!known || std::memcmp(log.row(block, first_slot + i), &row, kStride) == 0,
+      const std::string row = known ? BytesOf(log, log.stream(block), number) : "";
+      Require(!known || (log.RowsBytes(block, first_slot + i, 1) == row.size() &&
+                         std::memcmp(log.row(block, first_slot + i), row.data(), row.size()) == 0),
               "a row is served that was never appended");
       if (!log.metadata().has_priorities) continue;
       Require(log.priority(block, first_slot + i) >= 0, "a priority is negative or none");
@@ -107,7 +110,7 @@ void CheckGoesOn(std::unique_ptr<RowLog> log, const std::string& path, bool know
   uint64_t held = 0;
   for (const uint64_t stream : {kStreams[1], uint64_t{12345}}) {
     if (log->HeldRows(stream) > kMaxRowNumber) return;
-    Append(log.get(), stream, count);
+    if (!Append(log.get(), stream, count)) return;
     held = log->HeldRows(stream);
   }
   CheckServed(*log, path, known);
@@ -122,8 +125,11 @@ void CheckGoesOn(std::unique_ptr<RowLog> log, const std::string& path, bool know
 
 void TestOne(absl::string_view input) {
   static const std::string path = OwnPath("row_log");
-  static const History history = MakeHistory(path, kStreams);
-  const char what = input.empty() ? 'H' : input[0];
+  static const History histories[] = {MakeHistory(path, kStreams),
+                                      MakeHistory(path, kStreams, /*encoded=*/true)};
+  const bool encoded = !input.empty() && input[0] >= 'a' && input[0] <= 'z';
+  const History& history = histories[encoded ? 1 : 0];
+  const char what = input.empty() ? 'H' : encoded ? static_cast<char>(input[0] - 32) : input[0];
   Numbers numbers(input.substr(std::min<size_t>(1, input.size())));
   std::set<uint64_t> touched;
   File* const file = &MemoryFile(path);

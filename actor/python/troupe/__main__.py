@@ -8,14 +8,28 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .errors import TroupeError
+from .policy import Policy
+
 EXIT_OK, EXIT_FAILURE, EXIT_USAGE = 0, 1, 2
+
+
+def _policy(args: argparse.Namespace) -> Policy:
+    """Of a folder or file, or the newest that shards hold."""
+    if not args.shards:
+        return Policy.load(args.source)
+    from .client import Client
+
+    client = Client(args.shards.split(","), run=args.run_name, tls_dir=args.tls_dir,
+                    insecure=args.insecure)
+    with client.subscribe() as subscriber:
+        return subscriber.wait_newer(timeout=args.timeout).policy()
 
 
 def _export(args: argparse.Namespace) -> str:
     from . import export
-    from .policy import Policy
 
-    policy = Policy.load(args.source)
+    policy = _policy(args)
     output = args.output or f"policy{export.FORMATS[args.format]}"
     export.export(policy, output, args.format)
     metadata = policy.metadata
@@ -83,7 +97,13 @@ def parser() -> argparse.ArgumentParser:
     where = "a run's folder, a checkpoint's, one that `troupe card` made, or a policy's file"
     config = "configuration, where the folder has none"
     one = add("export", _export, "writes the policy for other programs")
-    one.add_argument("source", help=where)
+    one.add_argument("source", nargs="?", help=where)
+    one.add_argument("--shards", metavar="HOST:PORT,...",
+                     help="instead of a source: the newest policy of a cluster that runs")
+    one.add_argument("--run", dest="run_name", default="troupe", help="of --shards: the run's name")
+    one.add_argument("--tls_dir", help="of --shards: folder of certificates, such as certs/actor")
+    one.add_argument("--insecure", action="store_true", help="plaintext beyond this machine")
+    one.add_argument("--timeout", type=float, default=30.0, help="of --shards, in seconds")
     one.add_argument("--format", choices=["onnx", "torchscript"], default="onnx")
     one.add_argument("-o", "--output", help="default: policy.onnx or policy.pt")
     one = add("card", _card, "packs the policy with a model card, for the Hugging Face hub")
@@ -110,10 +130,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit codes as of Troupe's programs: 0 done, 1 failed, 2 wrong use."""
-    args = parser().parse_args(arguments)
+    whole = parser()
+    args = whole.parse_args(arguments)
+    if args.command == "export" and bool(args.source) == bool(args.shards):
+        whole.error("export: either a source or --shards")
     try:
         print(args.run(args))
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, TroupeError) as error:
         print(f"troupe {args.command}: {error}", file=sys.stderr)
         return EXIT_FAILURE
     except ImportError as error:

@@ -90,6 +90,8 @@ class AppendCalls:
         # A message is sealed when it is full, and the last rows of each stream may make it fuller.
         biggest = (max(state.options.message_bytes, state.layout.stride_bytes)
                    + 2 * state.layout.stride_bytes * state.num_streams)
+        # Encoded rows may be a little larger than packed ones.
+        biggest = -(-biggest // state.layout.stride_bytes) * state.max_row_bytes
         return replay_pb2.AppendRequest(open=replay_pb2.AppendOpen(
             run=state.run, table=state.table, layout=state.layout.to_proto(),
             streams=[stream.id for stream in lane.unacked.live_streams],

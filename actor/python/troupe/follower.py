@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import numpy as np
 
+from troupe.codec import codec_of
 from troupe.errors import Closed, Refused, TroupeError
 from troupe.follow_position import ROWS_IN_BLOCK, FollowPosition
 from troupe.layout import Layout
@@ -67,6 +68,7 @@ class Follower:
         self.layout = layout
         self._run, self._table = run, table
         self._saved = dict(position or {})
+        self._codec = codec_of(layout)
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._stopped = False
@@ -257,6 +259,9 @@ class Follower:
                 self._identify(lane, stubs)
                 call = self._start(lane, stubs)
                 for reply in call:
+                    if self._codec is not None:
+                        for run in reply.runs:
+                            run.rows = bytes(self._codec.decode(run.rows))
                     with self._lock:
                         lane.up = True
                         backoff.reset()

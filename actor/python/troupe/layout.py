@@ -35,6 +35,8 @@ _DTYPES: dict[int, np.dtype] = {
     experience_pb2.INT64: np.dtype("<i8"),
     experience_pb2.UINT8: np.dtype("u1"),
 }
+_COMPRESSIONS = {experience_pb2.LZ4: "lz4", experience_pb2.ZSTD: "zstd"}
+_PROTO_COMPRESSIONS = {name: number for number, name in _COMPRESSIONS.items()}
 _PROTO_DTYPES = {dtype: number for number, dtype in _DTYPES.items()}
 _MAX_AXIS = 1 << 24
 _MAX_AXES = 8
@@ -60,6 +62,11 @@ class Column:
     high: npt.ArrayLike | None = None
     # Of a discrete action: the number of choices, or one for each element.
     num_choices: int | Sequence[int] | None = None
+    # "lz4" or "zstd", by which the values travel and are stored, row by row: for images, above all.
+    # Needs the packages of troupe[compression].
+    compression: str | None = None
+    # Of "zstd", 1 to 19.  Only a writer's counts.
+    compression_level: int = dataclasses.field(default=1, compare=False)
 
     def __post_init__(self) -> None:
         name = self.name
@@ -83,6 +90,12 @@ class Column:
         high: Any = self.high
         if low is not None and not np.all(np.less_equal(low, high)):
             raise LayoutError(f"column {name!r}: a lower bound is above its upper bound")
+        if self.compression is not None and self.compression not in _PROTO_COMPRESSIONS:
+            raise LayoutError(f"column {name!r}: compression {self.compression!r} is none of "
+                              f"{', '.join(_PROTO_COMPRESSIONS)}")
+        if not 1 <= self.compression_level <= 19:
+            raise LayoutError(f"column {name!r}: compression_level {self.compression_level} is not "
+                              "1 to 19")
         if self.num_choices is not None:
             object.__setattr__(self, "num_choices", self._elements("num_choices", np.uint32))
 
@@ -104,22 +117,27 @@ class Column:
         return experience_pb2.Column(
             name=self.name, dtype=cast(Any, _PROTO_DTYPES[np.dtype(self.dtype)]), shape=self.shape,
             low=cast(Any, self.low), high=cast(Any, self.high),
-            num_choices=cast(Any, self.num_choices))
+            num_choices=cast(Any, self.num_choices),
+            compression=cast(Any, _PROTO_COMPRESSIONS.get(self.compression or "", 0)))
 
     @classmethod
     def from_proto(cls, column: experience_pb2.Column) -> Column:
         """LayoutError: the message is none of a column."""
         if column.dtype not in _DTYPES:
             raise LayoutError(f"column {column.name!r}: unknown dtype {column.dtype}")
+        if column.compression and column.compression not in _COMPRESSIONS:
+            raise LayoutError(f"column {column.name!r}: unknown compression {column.compression}")
         shape = tuple(column.shape)
         low, high, choices = (
             cast(Any, np.reshape(list(values), shape) if len(values) else None)
             for values in (column.low, column.high, column.num_choices))
-        return cls(column.name, _DTYPES[column.dtype], shape, low, high, choices)
+        return cls(column.name, _DTYPES[column.dtype], shape, low, high, choices,
+                   _COMPRESSIONS.get(column.compression))
 
     def __str__(self) -> str:
         axes = ",".join(str(axis) for axis in self.shape)
-        return f"'{self.name}' {np.dtype(self.dtype)}[{axes}]"
+        compression = f" {self.compression}" if self.compression else ""
+        return f"'{self.name}' {np.dtype(self.dtype)}[{axes}]{compression}"
 
 
 class Layout:

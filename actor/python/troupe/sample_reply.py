@@ -7,6 +7,7 @@ import struct
 
 import numpy as np
 
+from troupe.codec import RowCodec
 from troupe.errors import TroupeError
 from troupe.proto import replay_pb2
 
@@ -24,8 +25,12 @@ class SampleReply:
     counts: replay_pb2.TableCounts
 
 
-def parse(data: bytes, asked: int, window_bytes: int) -> SampleReply:
-    """TroupeError: it is no answer to a request for `asked` windows of `window_bytes`."""
+def parse(data: bytes, asked: int, window_bytes: int,
+          codec: RowCodec | None = None) -> SampleReply:
+    """TroupeError: it is no answer to a request for `asked` windows of `window_bytes`.
+
+    `codec`: the rows come encoded.
+    """
     try:
         fields = _fields(data)
         mass = struct.unpack("<d", fields.get(4, bytes(8)))[0]
@@ -37,6 +42,9 @@ def parse(data: bytes, asked: int, window_bytes: int) -> SampleReply:
     except Exception as error:
         raise TroupeError(f"an answer of {len(data)} bytes that is no SampleReply") from error
     received = len(reply.row_ids)
+    if codec is not None and received <= asked:
+        rows = received * window_bytes // codec.stride_bytes
+        reply.windows = memoryview(codec.decode(reply.windows, rows))
     if (received > asked or len(reply.probabilities) != received
             or len(reply.windows) != received * window_bytes or not 0 <= mass < float("inf")):
         raise TroupeError(f"answer of {len(reply.windows)} bytes, {received} ids, "

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from troupe import sample_reply
+from troupe.codec import codec_of
 from troupe.errors import Closed, Refused, TroupeError
 from troupe.layout import Layout
 from troupe.proto import replay_pb2
@@ -131,6 +132,7 @@ class Sampler:
         self._run, self._table, self._prefetch = run, table, prefetch
         self._random = np.random.default_rng(seed)
         self._window_bytes = window_length * layout.stride_bytes
+        self._codec = codec_of(layout)
         self._timeout_ms = _TIMEOUT_MS if len(shards) == 1 else _TIMEOUT_BESIDE_OTHERS_MS
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -373,7 +375,7 @@ class Sampler:
 
     def _on_reply(self, lane: _Lane, data: bytes, backoff: Backoff) -> None:
         asked = sum(piece.count for piece in lane.asked[0]) if lane.asked else 0
-        reply = sample_reply.parse(data, asked, self._window_bytes)
+        reply = sample_reply.parse(data, asked, self._window_bytes, self._codec)
         with self._lock:
             if not lane.asked:
                 raise TroupeError(f"{lane.shard.name}: an answer to no request")

@@ -10,6 +10,7 @@ import collections
 import dataclasses
 import secrets
 
+from troupe.codec import RowCodec
 from troupe.errors import TroupeError
 from troupe.proto import replay_pb2
 
@@ -52,7 +53,9 @@ class Run:
 class UnackedRows:
     """Messages in the order in which they were made."""
 
-    def __init__(self, stride_bytes: int):
+    def __init__(self, stride_bytes: int, codec: RowCodec | None = None):
+        """`codec`: rows are encoded when they are sent.  What is counted is their size packed."""
+        self._codec = codec
         self._stride_bytes = stride_bytes
         self._queue: collections.deque[list[Run]] = collections.deque()
         self._streams: list[SentStream] = []
@@ -99,7 +102,7 @@ class UnackedRows:
         for run in message:
             run.stream.sent = max(run.stream.sent, run.end)
             request.runs.add(stream=run.stream.id, first_row=run.first - run.stream.base,
-                             rows=bytes(run.rows))
+                             rows=self._codec.encode(run.rows) if self._codec else bytes(run.rows))
         self._num_sent += 1
         self._sent_bytes += size
         return request

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from troupe.codec import RowCodec, codec_of
 from troupe.errors import Closed
 from troupe.layout import Layout
 from troupe.shards import Shard
@@ -51,9 +52,9 @@ class WriterStats:
 class Lane:
     """The way to one shard.  Guarded by the state's lock."""
 
-    def __init__(self, shard: Shard, stride_bytes: int, lock: threading.Lock):
+    def __init__(self, shard: Shard, layout: Layout, codec: RowCodec | None, lock: threading.Lock):
         self.shard = shard
-        self.unacked = UnackedRows(stride_bytes)
+        self.unacked = UnackedRows(layout.stride_bytes, codec)
         self.sender = threading.Condition(lock)  # something to send, or the session is over
         self.call: Any = None
         self.open = False  # the shard has answered; rows may be sent
@@ -84,7 +85,9 @@ class WriterState:
         self.stopped = False
         self.permanent: Exception | None = None
         self.rows_appended = self.reconnects = self.moves = 0
-        self.lanes = [Lane(shard, layout.stride_bytes, self.lock) for shard in shards]
+        codec = codec_of(layout)
+        self.max_row_bytes = codec.max_row_bytes if codec else layout.stride_bytes
+        self.lanes = [Lane(shard, layout, codec, self.lock) for shard in shards]
 
     def stats(self) -> WriterStats:
         """As of now."""

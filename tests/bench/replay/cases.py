@@ -1,6 +1,7 @@
 """The benchmark's cases.  Each takes a Bench and writes its lines."""
 import contextlib
 import dataclasses
+import functools
 import pathlib
 
 from measure import Lines, Rounds
@@ -188,6 +189,38 @@ def pixels(bench):
                           results[alone], "rate")
     bench.lines.write("memory", "pixels/84x84/stack_of_4", "bytes/frame", stored, "bytes",
                       frame_bytes=frame, allowed=1.05 * frame)
+
+
+def frames(bench):
+    """Frames of 84x84 through the actor's and the learner's own clients, by codec: a game's picture
+    and, as the worst that can be, noise."""
+    rows = max(bench.rows // 20, 20000)
+    codecs = {"none": ("COMPRESSION_NONE", 1), "lz4": ("LZ4", 1), "zstd_1": ("ZSTD", 1),
+              "zstd_6": ("ZSTD", 6)}
+    for picture in ("sprites", "noise"):
+        with contextlib.ExitStack() as stack:
+            measures, shards = {}, {}
+            for name, (codec, level) in codecs.items():
+                shard = shards[name] = stack.enter_context(bench.shard(
+                    tables__capacity_rows=rows, tables__window__length=5, learner__sac__n_step=4))
+                load = functools.partial(shard.frames, codec=codec, frames=picture, level=level)
+                load("append", rows=rows + rows // 10)
+                for mode in ("append", "sample"):
+                    measures[name, mode] = functools.partial(load, mode, seconds=bench.seconds)
+            results = bench.rounds.in_turns(measures)
+            stored = {name: shard.stored_bytes() / int(shard.table()["rows"])
+                      for name, shard in shards.items()}
+        for name in codecs:
+            case = f"{picture}/{name}"
+            for mode in ("append", "sample"):
+                bench.lines.write(f"frames_{mode}", case, "GB/s", results[name, mode],
+                                  "gigabytes_per_second")
+                bench.lines.write(f"frames_{mode}_cpu", case, "us/frame", results[name, mode],
+                                  "cpu_us_per_frame")
+                bench.lines.write(f"frames_{mode}_shard_cpu", case, "us/frame",
+                                  results[name, mode], "shard_us_per_frame")
+            bench.lines.write("frames_memory", case, "bytes/frame", [{"bytes": stored[name]}],
+                              "bytes")
 
 
 def mixed_alone(bench):

@@ -18,8 +18,8 @@ from measure import Lines, Rounds
 
 CASES = {case.__name__: case for case in (
     cases.append, cases.append_humanoid, cases.ack, cases.sample_uniform, cases.sample_prioritized,
-    cases.sample_updates, cases.sample_humanoid, cases.pixels, cases.mixed, growth.growth,
-    cases.memory, cases.restart, cases.follow)}
+    cases.sample_updates, cases.sample_humanoid, cases.pixels, cases.frames, cases.mixed,
+    growth.growth, cases.memory, cases.restart, cases.follow)}
 
 
 def parse():

@@ -81,6 +81,20 @@ class Shard:
         subprocess.run([command[4], "--health", f"--listen={self._target}"], check=True)
         return seconds
 
+    def frames(self, mode, codec, frames, **flags):
+        """What troupe-frames-load says, with the shard's own CPU."""
+        command = [str(self._bin / "troupe-frames-load"), f"--target={self._target}",
+                   f"--mode={mode}", f"--codec={codec}", f"--frames={frames}",
+                   *(f"--{name}={value}" for name, value in flags.items())]
+        before = cpu_seconds(self.pid)
+        done = subprocess.run(command, capture_output=True, text=True, check=False,
+                              timeout=PATIENCE_SECONDS)
+        if done.returncode != 0:
+            raise RuntimeError(f"{' '.join(command)}:\n{done.stderr[-2000:]}")
+        result = json.loads(done.stdout)
+        result["shard_us_per_frame"] = 1e6 * (cpu_seconds(self.pid) - before) / result["frames"]
+        return result
+
     def describe(self):
         """The DescribeReply; its 64-bit numbers are strings, as protobuf has it in JSON."""
         return run_load(self._bin, mode="describe", target=self._target)

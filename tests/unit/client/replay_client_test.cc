@@ -9,6 +9,7 @@
 #include <thread>
 #include <tuple>
 
+#include "absl/strings/match.h"
 #include "tests/unit/client/fake_shard.h"
 
 namespace troupe {
@@ -202,6 +203,31 @@ TEST_F(ReplayClientTest, AMassThatIsNoNumberBreaksTheSession) {
          [](FakeShardState& s) LOCKED { s.mass = std::numeric_limits<double>::infinity(); });
   Start();
   EXPECT_EQ(CountFrom(0, 4), 0);
+}
+
+// It would hold the others back until the request times out, while another shard has some.
+TEST_F(ReplayClientTest, AShardIsNotAskedForMoreWindowsThanItHasWhereEachIsSampledOnce) {
+  for (auto& [shard, windows] : {std::pair(&first_, 3), std::pair(&second_, 1)}) {
+    Script(*shard, [windows = windows](FakeShardState& s) LOCKED {
+      s.mass = windows;
+      s.answers = false;
+    });
+  }
+  options_.batch_size = 1;
+  options_.prefetch_batches = 8;
+  options_.samples_once = true;
+  options_.request_timeout = absl::Seconds(50);
+  Start();
+  absl::Status waits;
+  do {
+    waits = client_->NextBatch(absl::Now() + absl::Milliseconds(10)).status();
+  } while (client_->stats().shards_up < 2 || !absl::StrContains(waits.message(), "asked for 3"));
+  EXPECT_THAT(waits.message(), HasSubstr(first_.target() + " up, asked for 3"));
+  EXPECT_THAT(waits.message(), HasSubstr(second_.target() + " up, asked for 1"));
+  Fill(second_, 2);
+  do {
+    waits = client_->NextBatch(absl::Now() + absl::Milliseconds(10)).status();
+  } while (!absl::StrContains(waits.message(), second_.target() + " up, asked for 3"));
 }
 
 TEST_F(ReplayClientTest, TheRateLimitHoldsOverTheUnion) {

@@ -194,13 +194,22 @@ INSTANTIATE_TEST_SUITE_P(
               "rate_limiter.min_size = 6001 of table 'replay': the table never holds that many "
               "windows: 2 shards of capacity_rows = 6000 with a window every 2 rows hold at most "
               "6000"},
+        Fault{"VectorEnvironmentsThatWaitForOneAnother",
+              {"environment.gymnasium.id=CartPole-v1", "environment.gymnasium.vector=true",
+               "learner.ppo.max_policy_lag=0"},
+              "environment.gymnasium.vector steps its environments all at once"},
         Fault{"ReplicaOfPpo",
               {"learner.sampling=REPLICA", "learner.ppo.epochs=2"},
               "learner.sampling = REPLICA: only learner.sac learns from a replica"},
         Fault{"ReplicaOfPriorities",
-              {"learner.sampling=REPLICA", "tables.selector=PRIORITIZED"},
+              {"learner.sampling=REPLICA", "tables.selector=PRIORITIZED", "learner.ranks=2",
+               "learner.rendezvous=a:1"},
               "learner.sampling = REPLICA: selector = PRIORITIZED of table 'replay'; must be "
-              "UNIFORM"},
+              "UNIFORM with several ranks"},
+        Fault{"ReplicaOfTheOldest",
+              {"learner.sampling=REPLICA", "tables.selector=MAX_HEAP"},
+              "learner.sampling = REPLICA: selector = MAX_HEAP of table 'replay'; must be UNIFORM "
+              "or PRIORITIZED"},
         Fault{"PrioritiesOfSequences",
               {"tables.selector=PRIORITIZED", "learner.sac.recurrence.kind=GRU"},
               "selector = PRIORITIZED of table 'replay', which the learner samples: only "

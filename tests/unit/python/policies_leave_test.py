@@ -271,6 +271,11 @@ class PoliciesLeaveTest(unittest.TestCase):
         with self.assertRaises(SystemExit) as ended, contextlib.redirect_stderr(io.StringIO()):
             command.main(["export"])
         self.assertEqual(ended.exception.code, 2)
+        with self.assertRaises(SystemExit) as ended, contextlib.redirect_stderr(io.StringIO()):
+            command.main(["export", "runs/a", "--shards", "127.0.0.1:1"])
+        self.assertEqual(ended.exception.code, 2)
+        code, said = self.troupe("export", "--shards", "127.0.0.1:1", "--timeout", "0.1")
+        self.assertEqual((code, "127.0.0.1:1" in said), (1, True), said)
         code, said = self.troupe("export", self.folder / "nowhere")
         self.assertEqual((code, "nowhere" in said), (1, True), said)
 
