@@ -32,8 +32,9 @@ struct EvaluateOnceOptions {
   absl::Duration patience = absl::Seconds(30);
 };
 
-// Evaluates the newest policy whenever the run has come `interval_env_steps` further, and the last
-// one, until `stop`.
+// Evaluates the newest policy whenever the run has come `interval_env_steps` further, for at most a
+// quarter of the time, and the last one, until `stop`.  The calling thread, and those that it
+// starts here, get a low priority.
 absl::Status RunEvaluator(const EvaluatorOptions& options, StopToken& stop, Metrics& metrics);
 
 // Evaluates one policy and prints mean and standard deviation of the returns to `out`.

@@ -41,7 +41,8 @@ class VectorEnv {
   // Waits for environments that were begun, and returns those that are finished: all, or, of ones
   // that work elsewhere, at least some of them if it does not take too long.
   virtual absl::Span<const int> Finish() = 0;
-  // Begin and Finish for all environments.
+  // Begin and Finish for all environments.  Not for a vector in Python of the mode NEXT_STEP, of
+  // which those whose episode ended are done with the next step of the others.
   void Step(absl::Span<const float> actions);
 
   // What to act on next: of the new episode where one ended.  [n, observation]

@@ -32,7 +32,8 @@ std::string ChildOptions(const proto::Environment& config, int num_slots) {
                         {"kwargs", nlohmann::json::parse(gymnasium.kwargs_json(), nullptr, false)},
                         {"module", gymnasium.module()},
                         {"max_episode_steps", config.max_episode_steps()},
-                        {"num_slots", num_slots}}
+                        {"num_slots", num_slots},
+                        {"vector", gymnasium.vector()}}
       .dump();
 }
 
@@ -71,32 +72,39 @@ void EnvChild::BeginEpisodes() {
   std::vector<uint16_t> all(options_.num_slots);
   std::iota(all.begin(), all.end(), uint16_t{0});
   num_busy_ = options_.num_slots;
-  Command(all, SlotCommand::kReset);
+  for (const uint16_t slot : all) {
+    slots_->header(slot).seed = seed_(slot);
+    if (states_[slot] != State::kLost) states_[slot] = State::kBeginning;
+  }
+  Command(all, SharedSlots::kReset);
 }
 
 void EnvChild::Begin(absl::Span<const uint16_t> slots) {
-  std::vector<uint16_t> idle;
+  idle_.clear();
   for (const uint16_t slot : slots) {
-    if (states_[slot] == State::kIdle) idle.push_back(slot);
+    if (states_[slot] != State::kIdle) continue;
+    states_[slot] = State::kStepping;
+    idle_.push_back(slot);
   }
-  num_busy_ += static_cast<int>(idle.size());
-  if (!idle.empty()) Command(idle, SlotCommand::kStep);
+  num_busy_ += static_cast<int>(idle_.size());
+  if (!idle_.empty()) Command(idle_, 0);
 }
 
-void EnvChild::Command(absl::Span<const uint16_t> slots, SlotCommand command) {
-  if (commands_ == collected_) deadline_ = absl::Now() + step_timeout_;
+bool EnvChild::IsToAnswer() const {
+  const bool is_vector = options_.config.gymnasium().vector();
+  return is_vector ? num_busy_ == options_.num_slots : commands_ != collected_;
+}
+
+void EnvChild::Command(absl::Span<const uint16_t> slots, uint16_t flag) {
   for (const uint16_t slot : slots) {
-    SlotHeader& header = slots_->header(slot);
-    header.command = command;
-    header.seed = seed_(slot);
-    if (states_[slot] != State::kLost) {
-      states_[slot] = command == SlotCommand::kStep ? State::kStepping : State::kBeginning;
-    }
-    slots_->command(commands_++) = slot;
+    slots_->header(slot).ended = 0;
+    slots_->command(commands_++) = slot | flag;
   }
+  if (IsToAnswer() && deadline_ == absl::InfiniteFuture()) deadline_ = absl::Now() + step_timeout_;
   ChildControl& control = slots_->control();
   control.commands.store(commands_);  // before the look at child_sleeps, as the child does it
-  if (control.child_sleeps.load() == 0) return;
+  was_asleep_ = control.child_sleeps.load() != 0;
+  if (!was_asleep_) return;
   // A child that is gone is found by the next Turn, with what it may have said last.
   if (!process_->Send("c", 1).ok()) deadline_ = absl::InfinitePast();
 }
@@ -116,16 +124,25 @@ void EnvChild::Collect(absl::Time now, std::vector<Event>* events) {
     return Fail(&EnvFaults::invalid, "it says that it has done more than it was asked");
   }
   while (collected_ != done) {
-    const int slot = slots_->command(collected_++);
-    const State state = std::exchange(states_[slot], State::kIdle);
+    const std::optional<int> slot = NextDone();
+    if (!slot.has_value()) {
+      return Fail(&EnvFaults::invalid, "it says that it has done what it was not asked");
+    }
+    const State state = std::exchange(states_[*slot], State::kIdle);
     --num_busy_;
-    events->push_back({slot, state == State::kLost       ? Result::kLost
-                             : state == State::kStepping ? Result::kStepped
-                                                         : Result::kBegan});
+    events->push_back({*slot, state == State::kLost       ? Result::kLost
+                              : state == State::kStepping ? Result::kStepped
+                                                          : Result::kBegan});
   }
   delay_ = absl::ZeroDuration();
   has_begun_ = true;
-  deadline_ = commands_ == collected_ ? absl::InfiniteFuture() : now + step_timeout_;
+  deadline_ = IsToAnswer() ? now + step_timeout_ : absl::InfiniteFuture();
+}
+
+std::optional<int> EnvChild::NextDone() {
+  const int slot = slots_->done(collected_++);
+  if (slot >= options_.num_slots || states_[slot] == State::kIdle) return std::nullopt;
+  return slot;
 }
 
 void EnvChild::Turn(absl::Time now) {
@@ -163,6 +180,7 @@ void EnvChild::Meet(const std::string& introduction) {
   met_ = true;
   slots_->Clear();
   commands_ = collected_ = 0;
+  deadline_ = absl::InfiniteFuture();
   const std::string geometry = slots_->Json();
   if (!process_->Send(geometry.data(), geometry.size(), slots_->file()).ok()) return;
   BeginEpisodes();

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -67,6 +68,8 @@ class EnvChild final {
   // Has these slots take a step, one after the other and after those before; their actions are in
   // shared memory.  Slots that were lost meanwhile are left out.
   void Begin(absl::Span<const uint16_t> slots);
+  // Whether the last Begin found the child asleep: it had nothing left to do.
+  bool was_asleep() const { return was_asleep_; }
   // Begins an episode in every slot.  REQUIRES: no slot is busy.
   void BeginEpisodes();
   // Appends what is done to `events`.
@@ -88,7 +91,12 @@ class EnvChild final {
   void Launch();
   void Hear(const std::string& message);
   void Meet(const std::string& introduction);
-  void Command(absl::Span<const uint16_t> slots, SlotCommand command);
+  // Gives a command for each slot, with `flag` added.
+  void Command(absl::Span<const uint16_t> slots, uint16_t flag);
+  // Whether the child can go on by itself: a vector steps once all of it is to.
+  bool IsToAnswer() const;
+  // The slot of the next command that is done; none: the child says what cannot be.
+  std::optional<int> NextDone();
   void Fail(Counter counter, const std::string& why);
 
   const Options options_;
@@ -104,6 +112,8 @@ class EnvChild final {
   bool has_begun_ = false;                 // some child has finished a command
   std::vector<State> states_;              // of the slots
   int num_busy_ = 0;
+  bool was_asleep_ = false;
+  std::vector<uint16_t> idle_;             // scratch
   uint32_t commands_ = 0, collected_ = 0;  // as ChildControl counts
   absl::Duration delay_;                   // before the next start after a failure
   absl::Time deadline_ = absl::InfiniteFuture();

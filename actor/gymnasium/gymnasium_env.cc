@@ -77,7 +77,8 @@ StepResult GymnasiumEnv::FinishStep(absl::Span<double> observation) {
     return FinishStep(observation);
   }
   Show(last, observation);
-  return {header.reward, header.terminated != 0, header.truncated != 0};
+  return {header.reward, (header.ended & SlotHeader::kTerminated) != 0,
+          (header.ended & SlotHeader::kTruncated) != 0};
 }
 
 absl::Status GymnasiumEnv::ResetToState(absl::Span<const double> state,

@@ -20,6 +20,9 @@ constexpr absl::Duration kLongest = absl::Milliseconds(100);
 
 constexpr char kNotFinite[] = "numbers that are not finite";
 
+// So many times in a row has no child been found asleep before the reserve is made smaller.
+constexpr int kRoundsToTry = 50;
+
 // Between two looks for children that failed, if none is waited for.
 constexpr absl::Duration kBetweenLooks = absl::Milliseconds(10);
 
@@ -70,14 +73,16 @@ absl::StatusOr<std::unique_ptr<VectorEnv>> GymnasiumEnvs::Make(const proto::Envi
     for (const auto& child : parts.children) child->HangUp();
     return met;
   }
-  std::unique_ptr<GymnasiumEnvs> envs(new GymnasiumEnvs(std::move(parts), num_envs, per_child));
+  std::unique_ptr<GymnasiumEnvs> envs(
+      new GymnasiumEnvs(std::move(parts), num_envs, per_child, config.gymnasium().vector()));
   if (absl::Status begun = envs->AwaitEpisodes(); !begun.ok()) return begun;
   return envs;
 }
 
-GymnasiumEnvs::GymnasiumEnvs(Parts parts, int num_envs, int envs_per_child)
+GymnasiumEnvs::GymnasiumEnvs(Parts parts, int num_envs, int envs_per_child, bool is_vector)
     : VectorEnv(*parts.children.front()->spec(), num_envs),
       envs_per_child_(envs_per_child),
+      is_vector_(is_vector),
       parts_(std::move(parts)),
       keeps_up_(parts_.children.size()),
       begun_(parts_.children.size()) {
@@ -128,20 +133,34 @@ void GymnasiumEnvs::Begin(absl::Span<const int> envs, absl::Span<const float> ac
     absl::c_copy(action, parts_.children[child]->slots().action(slot).begin());
     begun_[child].push_back(static_cast<uint16_t>(slot));
   }
+  bool slept = false;
   for (size_t child = 0; child < begun_.size(); ++child) {
-    if (!begun_[child].empty()) parts_.children[child]->Begin(begun_[child]);
+    if (begun_[child].empty()) continue;
+    parts_.children[child]->Begin(begun_[child]);
+    slept = slept || parts_.children[child]->was_asleep();
+  }
+  AdaptReserve(slept);
+}
+
+void GymnasiumEnvs::AdaptReserve(bool slept) {
+  num_busy_rounds_ = slept ? 0 : num_busy_rounds_ + 1;
+  if (slept) {
+    reserve_ = std::min(reserve_ + 1, std::max(1, envs_per_child_ / 2));
+  } else if (num_busy_rounds_ >= kRoundsToTry) {
+    num_busy_rounds_ = 0;
+    reserve_ = std::max(1, reserve_ - 1);
   }
 }
 
 absl::Span<const int> GymnasiumEnvs::Finish() {
   done_.clear();
-  const size_t enough = (NumBusy() + 3) / 4;
+  const size_t enough = is_vector_ ? 1 : (NumBusy() + 3) / 4;
   const absl::Time start = absl::Now();
+  Collect();  // before the look, for which what is done is not late, however late it is taken
   if (start >= next_look_) {
     WaitForChildren(all_, start);
     next_look_ = start + kBetweenLooks;
   }
-  Collect();
   while (done_.size() < enough) {
     const absl::Time end = start + (done_.empty() ? kLongest : kPatience);
     if (absl::Now() >= end) break;
@@ -151,7 +170,12 @@ absl::Span<const int> GymnasiumEnvs::Finish() {
   return done_;
 }
 
-// One child is asked to wake the actor once half of its environments are done, when the others are
+int GymnasiumEnvs::NumToWait(const EnvChild& child) const {
+  if (is_vector_) return 1;  // all that it does next is done at once
+  return std::max((child.num_busy() + 1) / 2, child.num_busy() - reserve_);
+}
+
+// One child is asked to wake the actor once most of its environments are done, when the others are
 // about as far: each wake-up takes time from a child.  One that does not keep up is passed over.
 void GymnasiumEnvs::Await(absl::Time until) {
   const int size = static_cast<int>(all_.size());
@@ -164,7 +188,7 @@ void GymnasiumEnvs::Await(absl::Time until) {
   if (asked >= 0) {
     last_asked_ = asked;
     keeps_up_[asked] = 0;  // until it tells of something
-    may_sleep = all_[asked]->WakeAfter((all_[asked]->num_busy() + 1) / 2);
+    may_sleep = all_[asked]->WakeAfter(NumToWait(*all_[asked]));
   } else {
     for (EnvChild* child : all_) {
       if (child->num_busy() > 0) may_sleep = child->WakeAfter(1) && may_sleep;
@@ -200,8 +224,8 @@ void GymnasiumEnvs::Take(int child, const EnvChild::Event& event) {
 void GymnasiumEnvs::TakeStep(int env, EnvChild& child, int slot) {
   const SlotHeader& header = child.slots().header(slot);
   const StepResult result{.reward = header.reward,
-                          .terminated = header.terminated != 0,
-                          .truncated = header.truncated != 0};
+                          .terminated = (header.ended & SlotHeader::kTerminated) != 0,
+                          .truncated = (header.ended & SlotHeader::kTruncated) != 0};
   const bool ended = result.terminated || result.truncated;
   const ObservationView last = child.slots().last(slot);
   const ObservationView next = ended ? child.slots().first(slot) : last;

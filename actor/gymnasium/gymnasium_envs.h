@@ -35,7 +35,7 @@ class GymnasiumEnvs final : public VectorEnv {
     std::unique_ptr<EnvFaults> faults;
     std::unique_ptr<std::vector<int64_t>> episodes;  // begun, of each environment
   };
-  GymnasiumEnvs(Parts parts, int num_envs, int envs_per_child);
+  GymnasiumEnvs(Parts parts, int num_envs, int envs_per_child, bool is_vector);
 
   // Until every environment has begun its first episode; the error is that of a child.
   absl::Status AwaitEpisodes();
@@ -48,11 +48,21 @@ class GymnasiumEnvs final : public VectorEnv {
   void Show(const ObservationView& view, int env, std::vector<float>& numbers);
   int NumBusy() const;
 
+  // After a Begin that found a child asleep, or none.
+  void AdaptReserve(bool slept);
+  // Of a child's environments, before it wakes the actor.
+  int NumToWait(const EnvChild& child) const;
+
   const int envs_per_child_;
+  const bool is_vector_;  // a child steps all of its environments at once
   const Parts parts_;
   std::vector<EnvChild*> all_;     // of parts_.children
   std::vector<uint8_t> keeps_up_;  // of each child: it told of something since it was asked
   int last_asked_ = 0;
+  // Environments that a child still has to step when it wakes the actor: as few as keep it from
+  // falling asleep, since each wake-up costs about as much as a step.
+  int reserve_ = 1;
+  int num_busy_rounds_ = 0;  // calls of Begin since a child was found asleep
   absl::Time next_look_ = absl::InfinitePast();
   std::vector<EnvChild::Event> events_;       // scratch
   std::vector<std::vector<uint16_t>> begun_;  // scratch: slots of each child

@@ -26,7 +26,7 @@ int64_t Place(int64_t size_bytes, int64_t* end) {
 uint32_t RingSize(int num_slots) { return std::bit_ceil(static_cast<uint32_t>(num_slots)); }
 
 int64_t SlotsBegin(int num_slots) {
-  int64_t end = sizeof(ChildControl) + RingSize(num_slots) * sizeof(uint16_t);
+  int64_t end = sizeof(ChildControl) + 2 * RingSize(num_slots) * sizeof(uint16_t);
   return Place(0, &end);
 }
 

@@ -12,21 +12,20 @@
 
 namespace troupe {
 
-enum class SlotCommand : uint8_t { kStep = 0, kReset = 1 };
-
 // The first bytes of a slot.
 struct SlotHeader {
-  uint64_t seed = 0;  // of the next episode
+  uint64_t seed = 0;  // of the episode to begin, with a kReset
   double reward = 0;
-  SlotCommand command = SlotCommand::kStep;
-  uint8_t terminated = 0;
-  uint8_t truncated = 0;
+  uint8_t ended = 0;  // kTerminated and kTruncated; the child sets them, the actor clears them
+
+  static constexpr uint8_t kTerminated = 1, kTruncated = 2;
 };
 static_assert(sizeof(SlotHeader) == 24);
 
 // The first bytes of the memory: commands of the actor, and what the child has carried out, both
-// counted from the child's start and wrapping.  The number of command i's slot is element i %
-// ring_size of the ring behind it.
+// counted from the child's start and wrapping.  Behind it are two rings: command i, a slot's number
+// that may have kReset added, is element i % ring_size of the first, and the slot that was done as
+// the i-th that of the second.
 struct ChildControl {
   alignas(64) std::atomic<uint32_t> commands{0};  // written by the actor
   std::atomic<uint32_t> wake_at{0};           // by the actor: a datagram is to come at this count
@@ -63,12 +62,16 @@ class SharedSlots final {
   SharedSlots& operator=(const SharedSlots&) = delete;
 
   int file() const { return file_; }
+  // Added to a slot's number: it begins an episode with the seed there, and takes no step.
+  static constexpr uint16_t kReset = 0x8000;
+
   // Where everything lies, as env_child.py reads it.
   std::string Json() const;
 
   ChildControl& control() { return *static_cast<ChildControl*>(memory_); }
-  // The element of the ring for command `i`.
   uint16_t& command(uint32_t i) { return ring()[i % ring_size_]; }
+  // What the child wrote, whatever that is.
+  uint16_t done(uint32_t i) { return ring()[ring_size_ + i % ring_size_]; }
   // As for a new child.
   void Clear();
   SlotHeader& header(int slot) { return *reinterpret_cast<SlotHeader*>(At(slot, 0)); }

@@ -238,6 +238,12 @@ SYSTEM = Board("troupe-system", "system", "System", (
               ('sum(increase(troupe_actor_moves_total{job="$job"}[5m]))', "moves"),
               ('sum(increase(troupe_actor_rows_dropped_total{job="$job"}[5m]))', "rows given up"),
               minimum=0),
+        lines("Environments that failed", "short", "In five minutes: children in Python that "
+              "crashed, took too long, or gave numbers that are not finite, and were replaced.",
+              ('sum(increase(troupe_actor_env_crashes_total{job="$job"}[5m]))', "crashed"),
+              ('sum(increase(troupe_actor_env_timeouts_total{job="$job"}[5m]))', "took too long"),
+              ('sum(increase(troupe_actor_env_invalid_total{job="$job"}[5m]))', "not finite"),
+              minimum=0),
         lines("Time of a scrape", "s", "How long Prometheus waits for each process.",
               ('scrape_duration_seconds{job="$job"}', "{process}"), minimum=0),
     )),

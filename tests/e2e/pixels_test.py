@@ -54,8 +54,9 @@ class Pixels(unittest.TestCase):
     def test_ppo_catches_the_dot(self):
         self.assertGreaterEqual(self.run_up(PPO)["eval_return_mean"], 0.9)
 
-    def test_sac_catches_the_dot(self):
-        self.assertGreaterEqual(self.run_up(SAC)["eval_return_mean"], 0.9)
+    def test_sac_catches_the_dot_in_compressed_rows(self):
+        compression = ("actor.compression.column=observation", "actor.compression.codec=ZSTD")
+        self.assertGreaterEqual(self.run_up(SAC, compression)["eval_return_mean"], 0.9)
 
 
 if __name__ == "__main__":

@@ -28,9 +28,9 @@ ABSL_FLAG(double, seconds, 5, "how long to measure, after a fifth of it to warm 
 namespace troupe {
 namespace {
 
-// A few batches of actions, drawn before the clock starts.
+// Batches of actions, drawn before the clock starts; many, for what a step costs depends on them.
 std::vector<std::vector<float>> RandomActions(const VectorEnv& envs) {
-  constexpr int kBatches = 64;
+  constexpr int kBatches = 1024;
   const EnvSpec& spec = envs.spec();
   std::mt19937 engine(1);
   std::uniform_real_distribution<double> unit;

@@ -74,6 +74,32 @@ class Append(ClusterTest):
                                        "\0policy_version"), zip(*mine)):
                 np.testing.assert_array_equal(stored[column], np.stack(values))
 
+    def test_steps_of_changing_kinds_are_those_that_were_made(self):
+        """Whatever the steps before were like, of which a stream remembers what fits."""
+        layout = troupe.Layout(troupe.Column("observation", np.float32, (3,)),
+                               troupe.Column("action", np.float32, (2,)), troupe.Column("reward"))
+        client = self.client(self.shard())
+        random = np.random.default_rng(1)
+        expected = []
+        with client.writer(layout) as writer:
+            for t in range(2_000):
+                observation = random.normal(size=3).astype(random.choice(["f4", "f8", "i2"]))
+                action = random.normal(size=2).astype(np.float32)
+                reward = (float(t), np.float32(t), t)[random.integers(3)]
+                stamp = {"policy_version": t, "priority": 0.5} if random.random() < 0.5 else {}
+                writer.step(observation, action if random.random() < 0.8 else list(action), reward,
+                            **stamp)
+                expected.append((observation, action, t, stamp.get("policy_version", 0),
+                                 stamp.get("priority", 0)))
+                if random.random() < 0.1:
+                    for wrong in (observation[:2], observation.astype("c8")):
+                        with self.assertRaisesRegex(troupe.LayoutError, "column 'observation'"):
+                            writer.step(wrong, action, reward)
+        rows, _, _ = all_rows(client)
+        for column, values in zip(("observation", "action", "reward", "\0policy_version",
+                                   "\0priority"), zip(*expected)):
+            np.testing.assert_array_equal(rows[column], np.stack(values).astype(rows[column].dtype))
+
     def test_what_does_not_fit_is_refused_by_its_column_and_appends_nothing(self):
         with self.client(self.shard()).writer(LAYOUT) as writer:
             good = {"observation": [1, 2, 3], "action": [0, 0], "reward": 0.0, "number": 1}

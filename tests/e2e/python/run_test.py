@@ -16,6 +16,8 @@ import numpy as np
 
 from cluster import BUILD_DIR, ROOT, TIMEOUT, ClusterTest, main, troupe
 
+from troupe import __main__ as command  # noqa: E402 (cluster knows where it is)
+
 RUN_SECONDS = 300
 TINY = ["total_env_steps=1500", "actor.num_envs=2", "evaluator.episodes=2",
         "evaluator.interval_env_steps=500", "learner.sac.random_steps=200",
@@ -29,6 +31,13 @@ class Run(ClusterTest):
         with troupe.Run("sac_pendulum", self.folder(), sets=TINY, build_dir=BUILD_DIR) as run:
             client = run.client()
             policy = self.enter(client.subscribe()).wait_newer(0, TIMEOUT).policy()
+            exported = self.folder() / "policy.onnx"
+            shards = ",".join(shard.name for shard in client.shards)
+            with contextlib.redirect_stdout(io.StringIO()) as said:
+                self.assertEqual(command.main(["export", "--shards", shards, "--run", client.run,
+                                               "-o", str(exported)]), 0)
+            self.assertRegex(said.getvalue(), r"policy of \w+ after [\d,]+ steps")
+            self.assertGreater(exported.stat().st_size, 1000)
             layout = client.table().layout
             observations = np.zeros((5, *layout["observation"].shape), np.float32)
             self.assertEqual(policy.mode(observations).action.shape, (5, 1))
@@ -47,7 +56,10 @@ class Run(ClusterTest):
         sets = [*TINY, "total_env_steps=100000000"]
         for _ in range(2):
             with troupe.Run("sac_pendulum", folder, sets=sets, build_dir=BUILD_DIR) as run:
-                run.client().table(timeout=TIMEOUT)
+                client = run.client()
+                client.table(timeout=TIMEOUT)
+                with client.follow() as follower:
+                    next(follower.windows(2, timeout=TIMEOUT))
                 with self.assertRaisesRegex(TimeoutError, "goes on"):
                     run.wait(0.01)
             self.assertFalse(run.running)

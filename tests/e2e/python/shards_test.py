@@ -36,6 +36,33 @@ class Several(ClusterTest):
         np.testing.assert_allclose(probabilities, 1 / 33_300, rtol=1e-4)
         self.assertEqual(sampler.counts.inserted, 33_300)
 
+    def test_pictures_travel_compressed_and_are_what_they_were(self):
+        random = np.random.default_rng(1)
+        pictures = np.zeros((1_000, 40, 40, 1), np.uint8)
+        pictures[:, 5:20, 5:20] = random.integers(0, 255, (1_000, 1, 1, 1))
+        pictures[::7] = random.integers(0, 255, (143, 40, 40, 1))  # noise: stored as it is
+        for codec in ("lz4", "zstd"):
+            layout = troupe.Layout(
+                troupe.Column("observation", np.uint8, (40, 40, 1), compression=codec),
+                troupe.Column("action", np.float32, (2,)), troupe.Column("reward"),
+                troupe.Column("number", np.int64))
+            shards = [self.shard(), self.shard()]
+            client = self.client(*shards)
+            with client.writer(layout, num_streams=2) as writer:
+                for i in range(1_000):
+                    writer.streams[i // 500].step(pictures[i], np.zeros(2), 1.0, number=i,
+                                                  timeout=TIMEOUT)
+            self.assertEqual(client.table(timeout=TIMEOUT).layout, layout)
+            sampler = self.enter(client.sampler(64, seed=1))
+            for _ in range(20):
+                windows = sampler.next_batch(TIMEOUT)
+                np.testing.assert_array_equal(windows.rows["observation"],
+                                              pictures[windows.rows["number"]])
+                np.testing.assert_array_equal(np.diff(windows.rows["number"]), 1)
+            rows, _, _ = all_rows(client)
+            np.testing.assert_array_equal(np.sort(rows["number"]), np.arange(1_000))
+            np.testing.assert_array_equal(rows["observation"], pictures[rows["number"]])
+
     def test_a_dead_shard_is_left_out_and_comes_back(self):
         shards = [self.shard(), self.shard()]
         client = self.client(*shards)

@@ -1,4 +1,5 @@
 // Environments in Python, those of worlds.py.
+#include <cmath>
 #include <set>
 #include <string>
 #include <vector>
@@ -40,7 +41,7 @@ absl::Status MakeError(const proto::Environment& config) {
   return VectorEnv::Make(config, "", 2, 1, kSeed).status();
 }
 
-// The seed that Python is given.
+// The seed that Python is given for an episode; those behind it have none of their own.
 float Seed(int env, int episode) {
   return static_cast<float>(VectorEnv::EpisodeSeed(kSeed, env, episode) & 0x7fffffff);
 }
@@ -76,7 +77,7 @@ TEST(GymnasiumEnvs, StepsAndEndsAsTheEnvironmentSays) {
   EXPECT_THAT(Led(*envs, 0), ElementsAre(1, Seed(0, 0), 0.5f));
   EXPECT_THAT(Shown(*envs, 0), ElementsAre(1, Seed(0, 0), 0.5f));
   EXPECT_THAT(Led(*envs, 1), ElementsAre(1, Seed(1, 0), kTerminate));
-  EXPECT_THAT(Shown(*envs, 1), ElementsAre(0, Seed(1, 1), 0));
+  EXPECT_THAT(Shown(*envs, 1), ElementsAre(0, Seed(1, 0) + 0.5f, 0));
   EXPECT_THAT(envs->terminated(), ElementsAre(0, 1, 0));
   EXPECT_THAT(envs->truncated(), ElementsAre(0, 0, 1));
   EXPECT_THAT(envs->rewards(), ElementsAre(1, 1, 1));
@@ -133,6 +134,159 @@ TEST(GymnasiumEnvs, ObservationsOfEverySpaceBecomeColumns) {
   EXPECT_EQ(images[60], 4);
   EXPECT_EQ(images[79], 19 + 4);
   EXPECT_EQ(envs->next_images(0), images);
+}
+
+TEST(GymnasiumEnvs, ActionsOfPartsAreOneVector) {
+  const auto boxes = Make(Config("Parts-v0"), 1);
+  EXPECT_THAT(boxes->spec().action_low, ElementsAre(-1, -1, -1, -1, 0));
+  EXPECT_THAT(boxes->spec().action_high, ElementsAre(1, 1, 1, 1, 5));
+  boxes->Reset();
+  boxes->Step({0.5f, 0.25f, 0, 0, 3});
+  EXPECT_THAT(Shown(*boxes, 0), ElementsAre(1, 0.75f, 3));
+
+  const auto choices = Make(Config("Choices-v0"), 1);
+  EXPECT_THAT(choices->spec().num_choices, ElementsAre(3, 2, 2, 2, 4));
+  choices->Reset();
+  choices->Step({2, 1, 1, 0, 3});
+  EXPECT_THAT(Shown(*choices, 0), ElementsAre(7, 2, 3));
+
+  EXPECT_THAT(MakeError(Config("Both-v0")).message(), HasSubstr("numbers and choices at once"));
+}
+
+// A vector environment of one mode of autoreset.
+class OwnVector : public testing::TestWithParam<std::string> {
+ protected:
+  static proto::Environment Config(const std::string& more = "") {
+    proto::Environment config =
+        troupe::Config("Counters-v0", "{\"mode\": \"" + GetParam() + "\"" + more + "}");
+    config.mutable_gymnasium()->set_vector(true);
+    config.mutable_gymnasium()->set_envs_per_child(3);
+    return config;
+  }
+};
+
+// Steps whatever is not in a step, until some of that is done, which is returned.
+std::vector<int> StepIdle(VectorEnv& envs, std::vector<int>& idle,
+                          const std::vector<float>& actions) {
+  envs.Begin(idle, actions);
+  absl::Span<const int> done = envs.Finish();
+  while (done.empty()) done = envs.Finish();
+  idle.assign(done.begin(), done.end());
+  return idle;
+}
+
+TEST_P(OwnVector, HasTheRowsOfSingleEnvironments) {
+  const auto envs = Make(Config(), 3);
+  envs->Reset();
+  const float first = Shown(*envs, 0)[1];
+  EXPECT_THAT(Shown(*envs, 2), ElementsAre(0, first, 0));
+  envs->Step({0.5f, 0.5f, 0.5f});
+  // Environment 1 ends, and is done when its next episode has begun: with the others' next step in
+  // one mode.  It is not begun before.
+  envs->Begin({0, 1, 2}, {0.5f, kTerminate, 0.5f});
+  std::vector<int> steps(3);
+  while (steps[1] < 3 || steps[0] < 5) {
+    const absl::Span<const int> done = envs->Finish();
+    const std::vector<int> again(done.begin(), done.end());
+    for (const int env : again) {
+      ++steps[env];
+      if (env == 1 && steps[1] == 1) {
+        EXPECT_THAT(Led(*envs, 1), ElementsAre(2, first, kTerminate));
+        EXPECT_THAT(Shown(*envs, 1), ElementsAre(0, first + 1, 0));
+        EXPECT_EQ(envs->terminated()[1], 1);
+        EXPECT_EQ(envs->truncated()[1], 0);
+        EXPECT_EQ(envs->rewards()[1], 2);
+        EXPECT_EQ(envs->episode_returns()[1], 1 + 2);
+        EXPECT_EQ(envs->episode_lengths()[1], 2);
+      } else {
+        const float step = static_cast<float>(env == 1 ? steps[1] - 1 : steps[env] + 1);
+        EXPECT_THAT(Led(*envs, env), ElementsAre(step, env == 1 ? first + 1 : first, 0.5f));
+        EXPECT_EQ(envs->rewards()[env], step);
+        EXPECT_EQ(envs->terminated()[env], 0);
+      }
+    }
+    envs->Begin(again, {0.5f, 0.5f, 0.5f});
+  }
+}
+
+TEST_P(OwnVector, WhoseEpisodesAllEndAtOnceGoesOn) {
+  const auto envs = Make(Config(), 3);
+  envs->Reset();
+  const float first = Shown(*envs, 0)[1];
+  for (int episode = 1; episode <= 3; ++episode) {
+    envs->Step({kTruncate, kTruncate, kTerminate});
+    EXPECT_THAT(envs->truncated(), ElementsAre(1, 1, 0));
+    EXPECT_THAT(envs->terminated(), ElementsAre(0, 0, 1));
+    EXPECT_THAT(envs->rewards(), ElementsAre(1, 1, 1));
+    EXPECT_THAT(Led(*envs, 0), ElementsAre(1, first + episode - 1, kTruncate));
+    EXPECT_THAT(Shown(*envs, 0), ElementsAre(0, first + episode, 0));
+  }
+}
+
+TEST_P(OwnVector, EndsItsEpisodesAtMaxEpisodeSteps) {
+  proto::Environment config = Config();
+  config.set_max_episode_steps(2);
+  const auto envs = Make(config, 3);
+  EXPECT_EQ(envs->spec().max_episode_steps, 2);
+  envs->Reset();
+  envs->Step({0, 0, 0});
+  EXPECT_THAT(envs->truncated(), ElementsAre(0, 0, 0));
+  envs->Step({0, 0, 0});
+  EXPECT_THAT(envs->truncated(), ElementsAre(1, 1, 1));
+}
+
+TEST_P(OwnVector, ThatFailsCostsItsEpisodes) {
+  const auto envs = Make(Config(), 6);  // two children of three
+  envs->Reset();
+  envs->Step({0, 0, 0, 0, 0, 0});
+  envs->Step({kRaise, 0, 0, 0, 0, 0});
+  EXPECT_THAT(envs->lost(), ElementsAre(1, 1, 1, 0, 0, 0));
+  EXPECT_EQ(envs->faults().crashes, 1);
+  envs->Step({kTruncate, kTruncate, kTruncate, kTruncate, kTruncate, kTruncate});
+  EXPECT_THAT(envs->episode_lengths(), ElementsAre(1, 1, 1, 3, 3, 3));
+}
+
+TEST_P(OwnVector, OfAWrongShapeIsRefused) {
+  EXPECT_TRUE(MakeError(Config(R"(, "wrong": "shape")")).ok());
+  const auto envs = Make(Config(R"(, "wrong": "shape")"), 3);
+  envs->Reset();
+  envs->Step({0, 0, 0});
+  EXPECT_EQ(envs->faults().crashes, 1);
+}
+
+INSTANTIATE_TEST_SUITE_P(Modes, OwnVector, testing::Values("NEXT_STEP", "SAME_STEP", "DISABLED"),
+                         [](const auto& info) { return info.param; });
+
+TEST(GymnasiumEnvs, AVectorEnvironmentThatCannotBeUsedIsRefusedWithTheReason) {
+  proto::Environment config = Config("Counter-v0");
+  config.mutable_gymnasium()->set_vector(true);
+  EXPECT_THAT(MakeError(config).message(), HasSubstr("has no vector_entry_point"));
+  config = Config("Counters-v0", R"({"mode": ""})");
+  config.mutable_gymnasium()->set_vector(true);
+  EXPECT_THAT(MakeError(config).message(), HasSubstr("metadata['autoreset_mode'] is None"));
+}
+
+TEST(GymnasiumEnvs, GymnasiumsOwnVectorOfCartPolesIsSteppedLikeOnesOfOurs) {
+  proto::Environment config = Config("CartPole-v1");
+  config.mutable_gymnasium()->set_vector(true);
+  config.mutable_gymnasium()->set_envs_per_child(4);
+  const auto envs = Make(config, 4);
+  EXPECT_EQ(envs->spec().max_episode_steps, 500);
+  EXPECT_THAT(envs->spec().num_choices, ElementsAre(2));
+  envs->Reset();
+  int episodes = 0;
+  std::vector<int> idle = {0, 1, 2, 3};
+  while (episodes < 60) {
+    for (const int env : StepIdle(*envs, idle, {1, 0, 1, 0})) {
+      EXPECT_EQ(envs->rewards()[env], 1);
+      if (envs->terminated()[env] == 0) continue;
+      ++episodes;
+      EXPECT_GT(std::abs(Led(*envs, env)[2]), 0.2f);     // has fallen
+      EXPECT_LT(std::abs(Shown(*envs, env)[2]), 0.06f);  // stands
+      EXPECT_EQ(envs->episode_returns()[env], static_cast<double>(envs->episode_lengths()[env]));
+      EXPECT_THAT(envs->episode_lengths()[env], testing::AllOf(testing::Ge(8), testing::Le(12)));
+    }
+  }
 }
 
 // One of four environments goes wrong.

@@ -26,7 +26,8 @@ class Counter(gymnasium.Env):
 
     def reset(self, *, seed=None, options=None):
         time.sleep(self._reset_seconds)
-        self._steps, self._seed = 0, seed
+        # Gymnasium's way: without a seed the random numbers go on.
+        self._steps, self._seed = 0, self._seed + 0.5 if seed is None else seed
         return self._observation(0), {}
 
     def step(self, action):
@@ -100,5 +101,94 @@ class Lazy(Counter):
         return super().reset(seed=seed)
 
 
-for world in (Counter, Mixed, Words, Lazy):
+class Counters(gymnasium.vector.VectorEnv):
+    """Counter as a vector of its own; shows the member's number of episodes instead of a seed."""
+
+    single_observation_space = Counter.observation_space
+    single_action_space = Counter.action_space
+
+    def __init__(self, num_envs, mode="NEXT_STEP", max_episode_steps=1000, wrong=""):
+        self.num_envs, self._mode, self._wrong = num_envs, mode, wrong
+        self._max_steps = max_episode_steps
+        self.metadata = {"autoreset_mode": gymnasium.vector.AutoresetMode[mode] if mode else None}
+        self._steps = np.zeros(num_envs)
+        self._episodes = np.zeros(num_envs)
+        self._is_over = np.zeros(num_envs, bool)
+
+    def _begin(self, mask):
+        self._steps[mask] = 0
+        self._episodes[mask] += 1
+
+    def _observation(self, actions):
+        return np.stack([self._steps, self._episodes, actions], 1)
+
+    def reset(self, *, seed=None, options=None):
+        self._is_over[:] = False
+        mask = options["reset_mask"] if options else np.ones(self.num_envs, bool)
+        if self._mode == "DISABLED" and options is None:
+            self._episodes[:] = 0
+        self._begin(mask)
+        return self._observation(np.where(mask, 0, -1)), {}
+
+    def step(self, actions):
+        assert actions.dtype == np.float32 and actions.shape == (self.num_envs, 1), actions
+        if self._mode == "DISABLED":
+            assert not self._is_over.any()
+        orders = np.where(self._is_over, OBEY, actions[:, 0])
+        if np.any(orders == RAISE):
+            raise RuntimeError("the arms are on fire")
+        resets = self._is_over.copy()
+        self._steps += 1
+        self._begin(resets)
+        observation, infos = self._observation(np.where(resets, 0, orders)), {}
+        rewards = np.where(resets, 0.0, self._steps)
+        terminated = orders == TERMINATE
+        truncated = ((orders == TRUNCATE) | (self._steps >= self._max_steps)) & ~resets
+        over = terminated | truncated
+        if self._mode == "NEXT_STEP":
+            self._is_over = over
+        if self._mode == "SAME_STEP" and over.any():
+            if self._wrong != "no_final_obs":
+                final = np.full(self.num_envs, None, object)
+                for i in np.flatnonzero(over):
+                    final[i] = observation[i]
+                infos = {"final_obs": final, "_final_obs": over}
+            self._begin(over)
+            observation = self._observation(np.where(over, 0, orders))
+        return observation[:, :2] if self._wrong == "shape" else observation, rewards, terminated, (
+            truncated), infos
+
+
+class Parts(Counter):
+    """Its action is of parts; shows [number of steps, sum of the first part, the second]."""
+
+    action_space = spaces.Dict({"arm": spaces.Box(-1, 1, (2, 2), np.float32),
+                                "gripper": spaces.Tuple((spaces.Box(0, 5, (1,), np.float64),))})
+
+    def step(self, action):
+        self._steps += 1
+        assert action["arm"].shape == (2, 2) and action["arm"].dtype == np.float32
+        return np.array([self._steps, action["arm"].sum(), action["gripper"][0][0]]), 0.0, False, (
+            False), {}
+
+
+class Choices(Counter):
+    """The same of choices."""
+
+    action_space = spaces.Tuple((spaces.Discrete(3, start=5), spaces.MultiBinary(2),
+                                 spaces.MultiDiscrete([2, 4])))
+
+    def step(self, action):
+        one, two, three = action
+        assert self.action_space.contains((one, two.astype(np.int8), three)), action
+        return np.array([float(one), two.sum(), three[1]]), 0.0, False, False, {}
+
+
+class Both(Counter):
+    action_space = spaces.Tuple((spaces.Discrete(3), spaces.Box(-1, 1, (1,))))
+
+
+gymnasium.register("Counters-v0", vector_entry_point=Counters)
+
+for world in (Parts, Choices, Both, Counter, Mixed, Words, Lazy):
     gymnasium.register(f"{world.__name__}-v0", world)

@@ -1,10 +1,15 @@
 #include "actor/evaluator.h"
 
+#include <sys/resource.h>
+
+#include <algorithm>
 #include <memory>
 #include <set>
+#include <thread>
 #include <utility>
 #include <vector>
 
+#include "actor/run_evaluator.h"
 #include "common/crc32c.h"
 #include "common/policy_codec.h"
 #include "gtest/gtest.h"
@@ -123,6 +128,26 @@ TEST_F(EvaluatorTest, StopsInTheMiddleOfAnEpisode) {
   int steps = 0;
   const auto results = MakeEvaluator(1, 4).Play(*policy_, 1, [&] { return ++steps == 3; });
   EXPECT_EQ(results.status().code(), absl::StatusCode::kCancelled);
+}
+
+// Nobody waits for it, and the others have steps to make.
+TEST(RunEvaluatorTest, GivesWayToOthers) {
+  proto::Config defaults;
+  defaults.mutable_environment()->set_id("Pendulum-v1");
+  StopToken stop;
+  Metrics metrics("troupe-actor");
+  stop.Request();
+  std::thread([&] {
+    const int before = getpriority(PRIO_PROCESS, 0);
+    EXPECT_TRUE(RunEvaluator({.environment = defaults.environment(),
+                              .asset_dir = DefaultAssetDir(),
+                              .evaluator = defaults.evaluator(),
+                              .output_dir = testing::TempDir(),
+                              .snapshots = {.shards = {"127.0.0.1:1"}, .run = "test"}},
+                             stop, metrics)
+                    .ok());
+    EXPECT_EQ(getpriority(PRIO_PROCESS, 0), std::min(before + 10, 19));
+  }).join();
 }
 
 }  // namespace

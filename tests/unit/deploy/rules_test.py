@@ -65,6 +65,10 @@ HEALTHY_OF_ROLE = {
     "actor": {
         **OF_ALL, "troupe_actor_blocked_seconds_total": growing(0.2),
         "troupe_actor_rows_dropped_total": constant(64),
+        # A fault every ten minutes is no reason to call anybody.
+        "troupe_actor_env_crashes_total": growing(1 / 1200, 20),
+        "troupe_actor_env_timeouts_total": growing(1 / 1200),
+        "troupe_actor_env_invalid_total": constant(3),
         "troupe_actor_policy_version": growing(0.4)},
     # It takes the learner's updates, and publishes nothing.
     "rank": {**OF_ALL, "troupe_learner_updates_total": growing(20),
@@ -228,6 +232,13 @@ FAULTS = {
         [("process_open_fds", ["shard-1"], constant(900))], ["TooFewDescriptors"]),
     "many descriptors that are open": (
         [("process_open_fds", ["shard-1"], constant(700))], []),
+    "environments that crash every minute": (
+        [("troupe_actor_env_crashes_total", ["actor-1"], growing(1 / 60))],
+        ["EnvironmentsKeepFailing"]),
+    "environments that fail in several ways": (
+        [("troupe_actor_env_timeouts_total", ["actor-0"], growing(1 / 200)),
+         ("troupe_actor_env_invalid_total", ["actor-0"], growing(1 / 200))],
+        ["EnvironmentsKeepFailing"]),
     "a replica that does not keep up": (
         [("troupe_learner_replica_rows_missed_total", LEARNER, growing(3))],
         ["ReplicaMissesRows"]),
