@@ -19,24 +19,13 @@ using torch::Tensor;
 
 namespace {
 
-// What fused engines do not compute of it; empty: nothing.
-std::string Uncovered(const proto::Mlp& network) {
-  if (network.layer_norm()) return "layer_norm";
-  if (network.dropout() > 0) return "dropout";
-  return "";
-}
-
+// What no fused engine computes of it; empty: nothing.
 std::string Uncovered(const proto::Sac& config) {
   if (config.critic_kind() != proto::Q_FUNCTION) return "critic_kind";
   if (config.actor_gradient() != proto::REPARAMETERIZED) return "actor_gradient";
-  if (config.num_critics() != 2) return "num_critics other than 2";
-  if (config.min_subset() < 2) return "min_subset below 2";
   if (HasMemory(config.recurrence())) return "recurrence";
-  if (config.actor().hidden_sizes_size() != config.critic().hidden_sizes_size()) {
-    return "an actor with other than the critics' number of layers";
-  }
-  const std::string of_actor = Uncovered(config.actor());
-  return of_actor.empty() ? Uncovered(config.critic()) : of_actor;
+  if (config.actor().dropout() > 0 || config.critic().dropout() > 0) return "dropout";
+  return "";
 }
 
 std::vector<int64_t> HiddenSizes(const proto::Mlp& network) {
@@ -57,6 +46,10 @@ SacModel ModelOf(const proto::Sac& config, int ranks, const TransitionReader& re
   model.critic_hidden = HiddenSizes(config.critic());
   model.actor_unit = UnitOf(config.actor());
   model.critic_unit = UnitOf(config.critic());
+  model.actor_layer_norm = config.actor().layer_norm();
+  model.critic_layer_norm = config.critic().layer_norm();
+  model.num_critics = config.num_critics();
+  model.target_subset = std::min(config.min_subset(), config.num_critics());
   model.batch_size = ranks * config.batch_size();
   model.tau = static_cast<float>(config.tau());
   model.actor_learning_rate = static_cast<float>(config.actor_learning_rate());
@@ -85,7 +78,7 @@ FlatParameters ActorParameters(const SacModel& model, const proto::Sac& config) 
 FlatParameters CriticParameters(const SacModel& model, const proto::Sac& config) {
   return {MlpParameters({.inputs = model.observation_size + model.action_size,
                          .outputs = 1,
-                         .ensemble = 2,
+                         .ensemble = model.num_critics,
                          .spec = WithHiddenSizes(config.critic())}),
           torch::kFloat32};
 }

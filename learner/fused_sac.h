@@ -15,6 +15,7 @@
 #include "learner/algorithm.h"
 #include "learner/fused/sac_engine.h"
 #include "learner/prioritized.h"
+#include "learner/prioritized_replica_store.h"
 #include "learner/transitions.h"
 #include "proto/config.pb.h"
 
@@ -40,12 +41,8 @@ class FusedSac final : public Algorithm {
 
   absl::Status Update(const WindowBatch& batch, int64_t env_steps) override;
   std::vector<float> Priorities() const override;
-  absl::StatusOr<ReplicaStore*> MakeReplica(const ReplicaShape& shape) override {
-    return engine_->MakeReplica(shape);
-  }
-  absl::Status UpdateFromReplica(int64_t count, int64_t env_steps) override {
-    return engine_->UpdateFromReplica(count);
-  }
+  absl::StatusOr<ReplicaStore*> MakeReplica(const ReplicaShape& shape) override;
+  absl::Status UpdateFromReplica(int64_t count, int64_t env_steps) override;
   int64_t updates() const override { return engine_->updates(); }
   std::map<std::string, double> Statistics() const override;
   bool TakePolicy() override;
@@ -58,6 +55,7 @@ class FusedSac final : public Algorithm {
            std::unique_ptr<SacEngine> engine);
 
   absl::Status Initialize();
+  absl::Status UpdateByPriority(int64_t env_steps);
   absl::Status LoadFiles(const std::map<std::string, std::string>& files);
 
   const proto::Sac config_;
@@ -73,6 +71,10 @@ class FusedSac final : public Algorithm {
   mutable int64_t taken_updates_ = -1;
   // Of the batch at hand.
   std::vector<ReplicaTransition> transitions_;
+  std::vector<float> rows_, probabilities_;
+  std::vector<uint64_t> drawn_;
+  // Where batches are drawn by priority; else the replica is the engine's.
+  std::unique_ptr<PrioritizedReplicaStore> replica_;
 };
 
 }  // namespace troupe

@@ -22,6 +22,7 @@
 #include "common/replay_client.h"
 #include "common/snapshot_client.h"
 #include "learner/batch_source.h"
+#include "learner/fused/cuda_sac_engine.h"
 #include "learner/make_algorithm.h"
 #include "learner/on_policy_batches.h"
 #include "learner/progress_log.h"
@@ -63,6 +64,7 @@ absl::StatusOr<ReplayClientOptions> ReplayOptions(
                         .samples_per_insert = limiter.samples_per_insert(),
                         .slack = limiter.slack()};
   options.seed = config.seed() + (uint64_t{1} << 32) * absl::GetFlag(FLAGS_rank);
+  options.samples_once = learner.has_ppo();
   // It sees within this time that rows no longer come.
   if (learner.has_ppo()) options.request_timeout = absl::Milliseconds(200);
   return options;
@@ -119,6 +121,13 @@ absl::StatusOr<std::unique_ptr<Replica>> MakeReplica(
   return Replica::Create(config, directory, table, algorithm);
 }
 
+// Ranks of one machine that say "cuda" get a GPU each: NCCL refuses two on one.
+void ShareDevices(proto::Learner& learner) {
+  const int devices = CudaDeviceCount();
+  if (learner.ranks() == 1 || learner.device() != "cuda" || devices == 0) return;
+  learner.set_device(absl::StrCat("cuda:", absl::GetFlag(FLAGS_rank) % devices));
+}
+
 // Null: one learner alone.
 absl::StatusOr<std::unique_ptr<RankGroup>> Join(const Program& program) {
   const proto::Learner& learner = program.config.learner();
@@ -146,6 +155,7 @@ absl::Status Run(Program& program) {
   const proto::Config& config = program.config;
   const absl::StatusOr<std::string> run_dir = RunDir(config.learner());
   if (!run_dir.ok()) return run_dir.status();
+  ShareDevices(*program.config.mutable_learner());
   const auto log = ProgressLog::Create(*run_dir, program.metrics);
   if (!log.ok()) return log.status();
   program.metrics

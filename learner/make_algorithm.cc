@@ -27,16 +27,13 @@ absl::StatusOr<std::unique_ptr<SacEngine>> MakeSacEngine(const proto::Learner& l
   if (!device.is_cuda()) {
     return MakeCpuSacEngine(model, learner.num_threads(), cpu::BestKernels(), ranks);
   }
-  if (ranks != nullptr) {
-    return absl::UnimplementedError("on CUDA the fused engine does not share its updates");
-  }
   const int index = std::max<int>(device.index(), 0), devices = CudaDeviceCount();
   if (index >= devices) {
     return absl::UnimplementedError(
         absl::StrCat("the fused engine sees ", devices, " CUDA devices"));
   }
   return MakeCudaSacEngine(
-      model, {.device = index, .exact = learner.matrix_precision() == proto::FULL_FLOAT32});
+      model, {.device = index, .exact = learner.matrix_precision() == proto::FULL_FLOAT32}, ranks);
 }
 
 // Logs which engine it is; `fused`: OK, or why it is not the fused one.  INVALID_ARGUMENT: the
@@ -58,7 +55,8 @@ absl::Status LogEngine(const proto::Learner& learner, const absl::Status& fused)
 std::optional<Prioritized> PrioritizedOf(const proto::Config& config) {
   const absl::StatusOr<proto::Table> table = EffectiveTable(config, config.learner().table());
   if (!table.ok() || table->selector() != proto::PRIORITIZED) return std::nullopt;
-  return Prioritized(config.learner().sac().importance_exponent(), config.total_env_steps());
+  return Prioritized(config.learner().sac().importance_exponent(), config.total_env_steps(),
+                     table->priority_exponent());
 }
 
 // The fused engine, if that is wanted and computes this; null: the reference is to be used.
@@ -101,9 +99,9 @@ absl::StatusOr<std::unique_ptr<Algorithm>> MakePpo(const proto::Config& config,
   const proto::Learner& learner = config.learner();
   MakePpoEngine make_engine;
   if (learner.engine() != proto::REFERENCE) {
-    make_engine = [device,
-                   ranks](const PpoModel& model) -> absl::StatusOr<std::unique_ptr<PpoEngine>> {
-      if (!device.is_cuda()) return MakeCpuPpoEngine(model, ranks);
+    make_engine = [device, ranks, num_threads = learner.num_threads()](
+                      const PpoModel& model) -> absl::StatusOr<std::unique_ptr<PpoEngine>> {
+      if (!device.is_cuda()) return MakeCpuPpoEngine(model, num_threads, ranks);
       if (ranks != nullptr) {
         return absl::UnimplementedError("on CUDA the fused engine does not share its updates");
       }
@@ -125,6 +123,8 @@ absl::StatusOr<std::unique_ptr<Algorithm>> MakePpo(const proto::Config& config,
   if (make_engine != nullptr) {
     if (absl::Status status = LogEngine(learner, (*ppo)->fused()); !status.ok()) return status;
   }
+  // What is left to LibTorch is too small to share, and its threads would wait for more at work.
+  if ((*ppo)->fused().ok()) at::set_num_threads(1);
   return std::unique_ptr<Algorithm>(*std::move(ppo));
 }
 

@@ -59,6 +59,7 @@ void OnPolicyBatches::NoteStall(const PolicyVersion& version) {
   }
   if (now - flowing_since_ < options_.stall) return;
   flowing_since_ = now;  // until the next request
+  ++stalls_;
   if (round_windows_ == 0) round_windows_ = num_gathered_;
   const int64_t writers = replay_.RequestUnrolls(version.Packed());
   if (writers == 0 || num_gathered_ == 0) return;

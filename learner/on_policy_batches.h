@@ -34,6 +34,8 @@ class OnPolicyBatches final : public BatchSource {
 
   absl::StatusOr<WindowBatch> Next(const PolicyVersion& version, absl::Time deadline) override;
   int64_t steps_too_old() const override { return steps_too_old_; }
+  // How often no rows came for a while.
+  int64_t stalls() const { return stalls_; }
 
  private:
   // The next window, or DEADLINE_EXCEEDED; meanwhile asks for more unrolls if no rows come.
@@ -49,6 +51,7 @@ class OnPolicyBatches final : public BatchSource {
   int64_t num_gathered_ = 0;             // windows of it
   uint64_t gathered_for_ = 0;            // version that the learner had
   int64_t steps_too_old_ = 0;
+  int64_t stalls_ = 0;
   // Rows are flowing: environment steps when they were last seen to grow, and when.
   uint64_t flowing_steps_ = 0;
   absl::Time flowing_since_ = absl::InfinitePast();

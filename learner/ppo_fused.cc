@@ -1,6 +1,7 @@
 #include "learner/ppo_fused.h"
 
 #include "absl/strings/str_cat.h"
+#include "common/policy_head.h"
 #include "common/recurrence.h"
 #include "learner/fused/flat_network.h"
 #include "learner/ppo_gradient.h"
@@ -40,7 +41,6 @@ absl::Status Covers(const proto::Ppo& config, const PolicyMetadata& policy) {
     return absl::UnimplementedError(
         absl::StrCat("the fused engine of PPO does not compute ", what));
   };
-  if (policy.distribution != Distribution::kGaussian) return refuse("discrete actions");
   if (!HasClosedGradient(config)) return refuse("a KL penalty or an adaptive learning rate");
   if (HasMemory(policy.recurrence)) return refuse("recurrence");
   if (!policy.image_shape.empty()) return refuse("images");
@@ -60,10 +60,11 @@ absl::StatusOr<std::unique_ptr<FusedPpo>> FusedPpo::Create(const proto::Ppo& con
   const proto::Mlp critic = PpoNetwork(config.critic(), /*has_images=*/false);
   absl::StatusOr<std::unique_ptr<PpoEngine>> engine =
       make({.config = config,
-            .actor = FlatNetworkOf(policy.network, policy.observation_size, policy.action_size),
+            .actor = FlatNetworkOf(policy.network, policy.observation_size, HeadSize(policy)),
             .critic = FlatNetworkOf(critic, policy.observation_size, 1),
             .actor_unit = UnitOf(policy.network),
-            .critic_unit = UnitOf(critic)});
+            .critic_unit = UnitOf(critic),
+            .num_choices = policy.num_choices});
   if (!engine.ok()) return engine.status();
   return std::make_unique<FusedPpo>(*std::move(engine));
 }
@@ -72,12 +73,13 @@ absl::StatusOr<PpoProgress> FusedPpo::Improve(const PpoSteps& steps, const Tenso
                                               int64_t minibatches, double learning_rate,
                                               const LearnedNetwork& actor,
                                               const LearnedNetwork& critic) {
+  const Tensor a = steps.a.to(torch::kFloat32);
   DescendedFloats of_actor = FloatsOf(actor), of_critic = FloatsOf(critic);
   absl::Status status = engine_->Load(of_actor, of_critic);
   if (!status.ok()) return status;
   absl::StatusOr<PpoProgress> progress =
       engine_->Improve({.s = Floats(steps.s),
-                        .a = Floats(steps.a),
+                        .a = Floats(a),
                         .log_mu = Floats(steps.log_mu),
                         .advantage = Floats(steps.advantage),
                         .target = Floats(steps.target),

@@ -240,18 +240,21 @@ void Ppo::DifferentiateInClosedForm(const Steps& b, const Share& share, PpoLoss&
   const auto floats = [](const Tensor& tensor) { return tensor.data_ptr<float>(); };
   const int64_t n = head.size(0), size = head.size(1);
   BeginPpoLoss(config_, floats(actor_.log_std()), size, share.of_rows, loss);
-  AddPpoRows(config_,
-             {.rows = n,
-              .action_size = size,
-              .mean = floats(head),
-              .mean_stride = size,
-              .v = floats(v.contiguous()),
-              .a = floats(b.a),
-              .log_mu = floats(b.log_mu),
-              .advantage = floats(b.advantage),
-              .target = floats(b.target),
-              .v_old = floats(b.v_old)},
-             share.scale, share.rows, {.mean = floats(of_head), .v = floats(of_v)}, loss);
+  AddGaussianRows(config_,
+                  {.rows = n,
+                   .action_size = size,
+                   .head = floats(head),
+                   .head_stride = size,
+                   .a = floats(b.a),
+                   .log_mu = floats(b.log_mu),
+                   .advantage = floats(b.advantage)},
+                  share.scale, share.rows, floats(of_head), loss);
+  AddValueRows(config_,
+               {.rows = n,
+                .v = floats(v.contiguous()),
+                .target = floats(b.target),
+                .v_old = floats(b.v_old)},
+               share.rows, floats(of_v), loss);
   loss.entropy *= share.of_rows;
   torch::autograd::backward({head, v}, {of_head, of_v});
   actor_.log_std().mutable_grad().add_(torch::tensor(loss.log_std, torch::kFloat32));

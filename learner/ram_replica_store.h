@@ -19,6 +19,13 @@ struct TransitionArrays {
   float* s_next = nullptr;    // observation_size
 };
 
+// The next number of a SplitMix64 sequence (Steele, Lea and Flood, OOPSLA 2014).
+uint64_t NextRandom(uint64_t& state);
+// Of the draws of update `update`, so that a run that is resumed draws on.
+inline uint64_t DrawSeed(uint64_t seed, int64_t update) {
+  return seed * 0x9e3779b97f4a7c15 + static_cast<uint64_t>(update);
+}
+
 // A replica in this machine's memory, which is taken as it fills.
 class RamReplicaStore final : public ReplicaStore {
  public:
@@ -42,8 +49,12 @@ class RamReplicaStore final : public ReplicaStore {
   // Draws `count` transitions of the range, independently and all alike.  What is drawn follows
   // from `seed` and the range alone.  REQUIRES: the range is not empty.
   void Draw(int64_t count, uint64_t seed, const TransitionArrays& to) const;
+  // Those with these numbers.  REQUIRES: they are in the range.
+  void Read(absl::Span<const uint64_t> numbers, const TransitionArrays& to) const;
 
  private:
+  void Read(uint64_t number, int64_t i, const TransitionArrays& to) const;
+
   const ReplicaShape shape_;
   const std::unique_ptr<float[]> rows_;
   const std::unique_ptr<ReplicaTransition[]> transitions_;

@@ -9,6 +9,11 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #endif
 #ifdef TROUPE_NCCL
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+
+#include <algorithm>
+#include <optional>
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 #endif
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
@@ -131,8 +136,15 @@ class C10dRanks final : public RankGroup {
         c10d::ReduceOp::SUM);
   }
 
-  absl::Status SumOnDevice(float* values, int64_t n) override {
-    if (device_.is_cpu()) return RankGroup::SumOnDevice(values, n);
+  absl::Status SumOnDevice(float* values, int64_t n, void* stream) override {
+    if (device_.is_cpu()) return RankGroup::SumOnDevice(values, n, stream);
+#ifdef TROUPE_NCCL
+    std::optional<c10::cuda::CUDAStreamGuard> guard;
+    if (stream != nullptr) {
+      guard.emplace(c10::cuda::getStreamFromExternal(static_cast<cudaStream_t>(stream),
+                                                     std::max<int>(device_.index(), 0)));
+    }
+#endif
     return AllReduce(
         torch::from_blob(values, {n}, torch::TensorOptions(torch::kFloat32).device(device_)),
         c10d::ReduceOp::SUM);

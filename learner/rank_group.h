@@ -28,9 +28,10 @@ class RankGroup {
   // Replaces `values` by their sums over all ranks, the same bits at each.
   virtual absl::Status Sum(absl::Span<float> values) = 0;
   virtual absl::Status Sum(absl::Span<double> values) = 0;
-  // The same for n floats in the memory of the group's GPU, as a part of what LibTorch's current
-  // stream does: on return it may still be under way.  UNIMPLEMENTED: the group has no GPU.
-  virtual absl::Status SumOnDevice(float* values, int64_t n) {
+  // The same for n floats in the memory of the group's GPU, as a part of what `stream`, a
+  // cudaStream_t, does, or else LibTorch's current one: on return it may still be under way.  It
+  // may be captured into a graph after it was called once.  UNIMPLEMENTED: the group has no GPU.
+  virtual absl::Status SumOnDevice(float* values, int64_t n, void* stream = nullptr) {
     return absl::UnimplementedError("these ranks sum in the host's memory");
   }
   // The least `value` of any rank.

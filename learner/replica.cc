@@ -1,10 +1,13 @@
 #include "learner/replica.h"
 
+#include <memory>
 #include <utility>
 
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
 #include "common/config.h"
+#include "common/row_codec.h"
+#include "learner/prioritized_replica_store.h"
 #include "spdlog/spdlog.h"
 
 namespace troupe {
@@ -47,24 +50,31 @@ absl::StatusOr<std::unique_ptr<Replica>> Replica::Create(const proto::Config& co
   if (!options.ok()) return options.status();
   const absl::StatusOr<ReplicaShape> shape = ReplicaBuilder::ShapeFor(table.layout, *options);
   if (!shape.ok()) return shape.status();
-  if (shape->size_bytes() > learner.max_replica_bytes()) {
+  const int64_t size_bytes =
+      shape->size_bytes() + (rule->selector() == proto::PRIORITIZED
+                                 ? PrioritizedReplicaStore::TreeBytes(shape->capacity)
+                                 : 0);
+  if (size_bytes > learner.max_replica_bytes()) {
     return absl::ResourceExhaustedError(
         absl::StrCat("a replica of ", options->capacity_rows,
-                     " rows, all shards' capacity_rows together, takes ", shape->size_bytes(),
+                     " rows, all shards' capacity_rows together, takes ", size_bytes,
                      " bytes; learner.max_replica_bytes is ", learner.max_replica_bytes()));
   }
   const absl::StatusOr<ReplicaStore*> store = algorithm.MakeReplica(*shape);
   if (!store.ok()) return store.status();
   auto builder = ReplicaBuilder::Create(table.layout, *options, *store);
   if (!builder.ok()) return builder.status();
+  std::shared_ptr<const RowCodec> codec;
+  if (table.layout.has_compressed_columns()) codec = std::make_shared<RowCodec>(table.layout);
   auto follower = FollowClient::Create({.directory = std::move(directory),
                                         .run = config.run(),
                                         .table = learner.table(),
                                         .capacity_rows = rule->capacity_rows(),
-                                        .stride_bytes = table.layout.stride_bytes()});
+                                        .stride_bytes = table.layout.stride_bytes(),
+                                        .codec = std::move(codec)});
   if (!follower.ok()) return follower.status();
   spdlog::info("a replica of {} rows in the learner's memory: {} MiB", options->capacity_rows,
-               shape->size_bytes() >> 20);
+               size_bytes >> 20);
   return absl::WrapUnique(new Replica(*std::move(follower), *std::move(builder)));
 }
 

@@ -14,6 +14,9 @@ namespace troupe {
 // transition is 0, so that `d` is.  `tensors`: dtype and device.
 Transitions DrawTransitions(const RamReplicaStore& replica, int64_t count, uint64_t seed,
                             const torch::TensorOptions& tensors);
+// The same of those that were drawn by priority, without their weights.
+Transitions ReadTransitions(const RamReplicaStore& replica, absl::Span<const uint64_t> numbers,
+                            const torch::TensorOptions& tensors);
 
 }  // namespace troupe
 

@@ -17,6 +17,7 @@
 #include "learner/algorithm.h"
 #include "learner/graphed_step.h"
 #include "learner/prioritized.h"
+#include "learner/prioritized_replica_store.h"
 #include "learner/ram_replica_store.h"
 #include "learner/rank_group.h"
 #include "learner/sac_networks.h"
@@ -96,6 +97,7 @@ class Sac final : public Algorithm {
   torch::Tensor MinOfSubset(const torch::Tensor& q);
   // What the critics take beside s: `a`, or nothing.
   torch::Tensor CriticAction(const torch::Tensor& a) const { return on_v_ ? a.narrow(1, 0, 0) : a; }
+  Transitions DrawByPriority(uint64_t seed, int64_t env_steps);
   absl::Status LoadFiles(const std::map<std::string, std::string>& files);
 
   const proto::Sac config_;
@@ -114,7 +116,10 @@ class Sac final : public Algorithm {
   // Of critics and policy, and of the critics alone; null: there are no graphs here.
   std::unique_ptr<GraphedStep> graphed_step_, graphed_critics_step_;
   int64_t updates_ = 0;
-  std::unique_ptr<RamReplicaStore> replica_;  // null: none was asked for
+  // Null: none was asked for; at most one of them is there.
+  std::unique_ptr<RamReplicaStore> replica_;
+  std::unique_ptr<PrioritizedReplicaStore> prioritized_replica_;
+  std::vector<uint64_t> drawn_;  // of the second, in the last batch
   // Of the last update; not read before somebody asks.
   torch::Tensor q_loss_, actor_loss_, q_mean_, entropy_;
   torch::Tensor td_error_;  // [B], mean over the critics

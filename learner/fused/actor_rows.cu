@@ -28,7 +28,7 @@ __device__ void ValueGradients(const RowsArgs& args, const RowCluster& cluster, 
     const float share = b < args.batch_size ? ShareOfCritic(q[j], q[1 - j], args.mean_critic) : 0;
     aggregate += share * q[j];
     Shared(args.layout.value_gradient)[j * kTileRows + row] =
-        -share / static_cast<float>(args.batch_size);
+        -share / static_cast<float>(args.whole_batch);
   }
   const float alpha = args.has_entropy ? expf(*args.log_alpha) : 0;
   if (cluster.rank == 0) args.actor_loss[b] = alpha * args.log_pi[b] - aggregate;
@@ -51,7 +51,7 @@ __device__ void HeadGradients(const RowsArgs& args, const RowCluster& cluster) {
   const RowsLayout& layout = args.layout;
   const int size = args.action_size, row = threadIdx.x / 32, b = cluster.first_row + row;
   const float log_prob_gradient =
-      (args.has_entropy ? expf(*args.log_alpha) : 0) / static_cast<float>(args.batch_size);
+      (args.has_entropy ? expf(*args.log_alpha) : 0) / static_cast<float>(args.whole_batch);
   const float* const slopes = Shared(layout.action_gradient);
   float* const gradients = Shared(layout.head_gradient);
   const auto place = [&](int i) { return SharedPlace(row, i, layout.head_gradient_stride); };

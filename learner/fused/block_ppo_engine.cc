@@ -35,10 +35,12 @@ class BlockPpoEngine final : public PpoEngine {
   BlockPpoEngine(const PpoModel& model, std::unique_ptr<PpoMachine> machine)
       : machine_(std::move(machine)) {
     const proto::Ppo& config = model.config;
-    task_.actor = PartOf(model.actor, model.actor_unit, model.action_size());
+    task_.actor = PartOf(model.actor, model.actor_unit, model.num_log_stds());
     task_.critic = PartOf(model.critic, model.critic_unit, 0);
     task_.observation_size = static_cast<int32_t>(model.observation_size());
     task_.action_size = static_cast<int32_t>(model.action_size());
+    task_.discrete = model.discrete() ? 1 : 0;
+    std::copy(model.num_choices.begin(), model.num_choices.end(), task_.num_choices);
     task_.surrogate = SurrogateKind(config);
     task_.normalize_advantages = config.normalize_advantages() ? 1 : 0;
     task_.clip_epsilon = config.clip_epsilon();
@@ -212,6 +214,11 @@ absl::StatusOr<std::unique_ptr<PpoEngine>> MakeBlockPpoEngine(const PpoModel& mo
     return absl::UnimplementedError(
         absl::StrCat("the fused engine of PPO does not compute more than ", kMaxPpoLayers,
                      " layers on this device"));
+  }
+  if (model.num_choices.size() > kMaxPpoElements) {
+    return absl::UnimplementedError(
+        absl::StrCat("the fused engine of PPO does not compute actions of more than ",
+                     kMaxPpoElements, " choices on this device"));
   }
   auto engine = std::make_unique<BlockPpoEngine>(model, std::move(machine));
   if (absl::Status status = engine->Open(); !status.ok()) return status;

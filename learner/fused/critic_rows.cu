@@ -16,8 +16,9 @@ __device__ void DrawTransition(const RowsArgs& args, const RowCluster& cluster, 
   const int b = min(cluster.first_row + row, args.batch_size - 1);
   uint32_t slot = b;
   if (view.in_order == 0) {
-    const RandomWords words = DrawWords(args.counters->seed, args.counters->updates,
-                                        Draw::kTransition, static_cast<uint32_t>(b));
+    const RandomWords words =
+        DrawWords(args.counters->seed, args.counters->updates, Draw::kTransition,
+                  static_cast<uint32_t>(args.first_of_batch + b));
     slot = view.first + static_cast<uint32_t>(DrawBelow(words, view.count));
     if (slot < view.first || slot >= view.capacity) slot -= view.capacity;
   }
@@ -53,17 +54,19 @@ __device__ void KeepInputs(const RowsArgs& args, const RowCluster& cluster) {
 
 // The noise of an element of an action, where log_prob will be.
 __device__ void DrawNoise(const RowsArgs& args, const RowCluster& cluster) {
-  const int size = args.action_size, all = args.batch_size * size;
+  const int size = args.action_size, all = args.whole_batch * size;
+  const int first = (args.first_of_batch + cluster.first_row) * size;
+  const int end = (args.first_of_batch + args.batch_size) * size;
   const float* const noise = args.view->noise;
   // Half of the threads for a', half for a.
   const int j = threadIdx.x >= kRowThreads / 2 ? 1 : 0;
 #pragma unroll 1
   for (int e = threadIdx.x % (kRowThreads / 2); e < kTileRows * size; e += kRowThreads / 2) {
-    const int element = cluster.first_row * size + e;
+    const int element = first + e;
     float z = 0;
-    if (element < all && noise != nullptr) {
+    if (element < end && noise != nullptr) {
       z = noise[j * all + element];
-    } else if (element < all) {
+    } else if (element < end) {
       z = DrawNormal(DrawWords(args.counters->seed, args.counters->updates,
                                j == 0 ? Draw::kNextAction : Draw::kAction,
                                static_cast<uint32_t>(element)));
@@ -135,7 +138,7 @@ __device__ void ValueGradients(const RowsArgs& args, const RowCluster& cluster, 
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     const float error = b < args.batch_size ? q[i] - y : 0;
-    const float gradient = error / static_cast<float>(args.batch_size);
+    const float gradient = error / static_cast<float>(args.whole_batch);
     squared_error += 0.5f * error * error;
     Shared(args.layout.value_gradient)[i * kTileRows + row] = gradient;
     if (cluster.rank == 0) {

@@ -20,13 +20,56 @@ absl::Status CudaSacEngine::LaunchUpdate(bool with_actor) {
   const LaunchOptions options{options_.exact, overlaps()};
   absl::Status status =
       CudaStatus(LaunchCriticRows(critic_rows_, options, queue_.stream), "CriticRows");
-  status.Update(
-      CudaStatus(LaunchDescendCritics(descend_critics_, options, queue_.stream), "DescendCritics"));
+  if (status.ok()) status = Descend(descend_critics_, /*of_critics=*/true);
   if (!with_actor || !status.ok()) return status;
-  status.Update(CudaStatus(LaunchActorRows(actor_rows_, options, queue_.stream), "ActorRows"));
-  status.Update(
-      CudaStatus(LaunchDescendActor(descend_actor_, options, queue_.stream), "DescendActor"));
+  status = CudaStatus(LaunchActorRows(actor_rows_, options, queue_.stream), "ActorRows");
+  return status.ok() ? Descend(descend_actor_, /*of_critics=*/false) : status;
+}
+
+absl::Status CudaSacEngine::Descend(const DescendArgs& args, bool of_critics) {
+  const LaunchOptions options{options_.exact, overlaps()};
+  const auto launch = [&](DescendPart part) {
+    return of_critics
+               ? CudaStatus(LaunchDescendCritics(args, part, options, queue_.stream),
+                            "DescendCritics")
+               : CudaStatus(LaunchDescendActor(args, part, options, queue_.stream), "DescendActor");
+  };
+  if (ranks_ == nullptr) return launch(DescendPart::kBoth);
+  absl::Status status = launch(DescendPart::kGradient);
+  if (!status.ok()) return status;
+  status =
+      of_critics
+          ? ranks_->SumOnDevice(networks_.critics.gradient, critics_gradient_size_, queue_.stream)
+          : ranks_->SumOnDevice(networks_.actor.gradient, actor_gradient_size_, queue_.stream);
+  return status.ok() ? launch(DescendPart::kStep) : status;
+}
+
+// The first sum makes what later ones need, which cannot be done while a graph is captured.
+absl::Status CudaSacEngine::MeetRanks() {
+  if (ranks_ == nullptr) return absl::OkStatus();
+  absl::Status status =
+      ranks_->SumOnDevice(networks_.critics.gradient, critics_gradient_size_, queue_.stream);
+  if (absl::IsUnimplemented(status)) {
+    return absl::UnimplementedError(absl::StrCat(
+        "on CUDA the fused engine shares its updates where the ranks sum on the GPU, but ",
+        status.message()));
+  }
+  status.Update(Synchronize());
   return status;
+}
+
+absl::Status CudaSacEngine::CaptureAll() {
+  absl::Status status = Capture(1, true, &queue_.one);
+  if (model_.actor_update_interval > 1) {
+    status.Update(Capture(1, false, &queue_.critics_only));
+  } else {
+    status.Update(Capture(options_.updates_per_graph, true, &queue_.several));
+  }
+  if (status.ok() || ranks_ == nullptr) return status;
+  // Sums over ranks that cannot be captured: updates are launched kernel by kernel.
+  cudaGetLastError();
+  queue_.DestroyGraphs();
+  return absl::OkStatus();
 }
 
 absl::Status CudaSacEngine::Capture(int updates, bool with_actor, cudaGraphExec_t* graph) {
@@ -60,7 +103,10 @@ absl::Status CudaSacEngine::RunUpdates(int64_t count) {
     } else if ((updates_ + 1) % model_.actor_update_interval != 0) {
       graph = queue_.critics_only;
     }
-    const absl::Status status = CudaStatus(cudaGraphLaunch(graph, queue_.stream), "an update");
+    const bool with_actor = (updates_ + 1) % model_.actor_update_interval == 0;
+    const absl::Status status =
+        graph == nullptr ? LaunchUpdate(with_actor)
+                         : CudaStatus(cudaGraphLaunch(graph, queue_.stream), "an update");
     if (!status.ok()) return status;
     updates_ += done;
     count -= done;
@@ -70,10 +116,10 @@ absl::Status CudaSacEngine::RunUpdates(int64_t count) {
 
 absl::Status CudaSacEngine::Update(const SacBatch& batch) {
   if (!batch.weights.empty()) return absl::UnimplementedError("weights on CUDA");
-  if (static_cast<int64_t>(batch.transitions.size()) != model_.batch_size ||
+  if (static_cast<int64_t>(batch.transitions.size()) != rows_.batch_size ||
       static_cast<int64_t>(batch.rows.size()) > batch_rows_size_) {
     return absl::InvalidArgumentError(
-        absl::StrCat(batch.transitions.size(), " transitions; the engine takes ", model_.batch_size,
+        absl::StrCat(batch.transitions.size(), " transitions; the engine takes ", rows_.batch_size,
                      " from at most twice as many rows"));
   }
   const auto upload = [&](const auto& from, auto* to) {
@@ -154,8 +200,10 @@ std::string CudaDeviceName(int device) {
 }
 
 absl::StatusOr<std::unique_ptr<SacEngine>> MakeCudaSacEngine(const SacModel& model,
-                                                             const CudaOptions& options) {
-  auto engine = std::make_unique<CudaSacEngine>(model, options);
+                                                             const CudaOptions& options,
+                                                             RankGroup* ranks) {
+  if (absl::Status status = CheckTwinCritics(model); !status.ok()) return status;
+  auto engine = std::make_unique<CudaSacEngine>(model, options, ranks);
   if (absl::Status status = engine->Open(); !status.ok()) return status;
   return std::unique_ptr<SacEngine>(std::move(engine));
 }

@@ -6,6 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "learner/fused/sac_engine.h"
+#include "learner/rank_group.h"
 
 namespace troupe {
 
@@ -28,9 +29,12 @@ int CudaDeviceCount();
 std::string CudaDeviceName(int device);
 
 // On a GPU of compute capability 8.0 or newer; needs no other library of CUDA's.  UNIMPLEMENTED:
-// layers too wide for the device's shared memory; INTERNAL names CUDA's error.
+// layers too wide for the device's shared memory, or `ranks` that do not sum on the GPU; INTERNAL
+// names CUDA's error.  With `ranks`, which outlive it, the batch of the model is that of all ranks
+// together, of equal shares: one sum of each gradient over the ranks, captured with the rest.
 absl::StatusOr<std::unique_ptr<SacEngine>> MakeCudaSacEngine(const SacModel& model,
-                                                             const CudaOptions& options);
+                                                             const CudaOptions& options,
+                                                             RankGroup* ranks = nullptr);
 
 }  // namespace troupe
 

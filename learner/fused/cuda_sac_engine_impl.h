@@ -21,10 +21,15 @@ struct CudaQueue {
   // One update without the actor's part; one with it; several of these.
   cudaGraphExec_t critics_only = nullptr, one = nullptr, several = nullptr;
 
-  ~CudaQueue() {
-    for (cudaGraphExec_t graph : {critics_only, one, several}) {
-      if (graph != nullptr) cudaGraphExecDestroy(graph);
+  void DestroyGraphs() {
+    for (cudaGraphExec_t* graph : {&critics_only, &one, &several}) {
+      if (*graph != nullptr) cudaGraphExecDestroy(*graph);
+      *graph = nullptr;
     }
+  }
+
+  ~CudaQueue() {
+    DestroyGraphs();
     for (cudaEvent_t event : {turn_done[0], turn_done[1], actor_ready, actor_taken}) {
       if (event != nullptr) cudaEventDestroy(event);
     }
@@ -50,8 +55,8 @@ struct CudaQueue {
 // The engine's parts; cuda_sac_setup.cc makes them, cuda_sac_state.cc takes the state in and out.
 class CudaSacEngine final : public SacEngine {
  public:
-  CudaSacEngine(const SacModel& model, const CudaOptions& options)
-      : model_(model), options_(options) {}
+  CudaSacEngine(const SacModel& model, const CudaOptions& options, RankGroup* ranks)
+      : model_(model), options_(options), ranks_(ranks) {}
   ~CudaSacEngine() override {
     for (cudaStream_t stream : {queue_.stream, queue_.side}) {
       if (stream != nullptr) cudaStreamSynchronize(stream);
@@ -77,7 +82,8 @@ class CudaSacEngine final : public SacEngine {
  private:
   // Only if the kernels take turns always alike: each knows what the one before it writes.
   bool overlaps() const {
-    return options_.overlap && device_major_ >= 9 && model_.actor_update_interval == 1;
+    return options_.overlap && device_major_ >= 9 && model_.actor_update_interval == 1 &&
+           ranks_ == nullptr;
   }
   void FillSizes();
   DeviceVector AllocateVector(int64_t size, int64_t transposed_size);
@@ -92,6 +98,9 @@ class CudaSacEngine final : public SacEngine {
                       const float* x, int x_stride, float* const* h, float* const* d, int64_t row,
                       DescendArgs& args);
   absl::Status LaunchUpdate(bool with_actor);
+  absl::Status Descend(const DescendArgs& args, bool of_critics);
+  absl::Status CaptureAll();
+  absl::Status MeetRanks();
   absl::Status Capture(int updates, bool with_actor, cudaGraphExec_t* graph);
   absl::Status SetView(const TransitionView& view);
   absl::Status RunUpdates(int64_t count);
@@ -105,6 +114,8 @@ class CudaSacEngine final : public SacEngine {
 
   const SacModel model_;
   const CudaOptions options_;
+  RankGroup* const ranks_;                                       // null: alone
+  int64_t critics_gradient_size_ = 0, actor_gradient_size_ = 0;  // with the sums behind them
   int device_major_ = 0;
   DeviceArena arena_;
   CudaQueue queue_;

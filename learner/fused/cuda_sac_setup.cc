@@ -46,13 +46,8 @@ absl::Status CudaSacEngine::Open() {
   FillDescendArgs();
   status.Update(CudaStatus(cudaDeviceSynchronize(), "clearing memory"));
   if (!status.ok()) return status;
-  status.Update(Capture(1, true, &queue_.one));
-  if (model_.actor_update_interval > 1) {
-    status.Update(Capture(1, false, &queue_.critics_only));
-  } else {
-    status.Update(Capture(options_.updates_per_graph, true, &queue_.several));
-  }
-  return status;
+  status = MeetRanks();
+  return status.ok() ? CaptureAll() : status;
 }
 
 void CudaSacEngine::FillSizes() {
@@ -64,7 +59,9 @@ void CudaSacEngine::FillSizes() {
   networks_.critic_unit = model_.critic_unit;
   rows_.observation_size = observation;
   rows_.action_size = action;
-  rows_.batch_size = static_cast<int>(model_.batch_size);
+  rows_.whole_batch = static_cast<int>(model_.batch_size);
+  rows_.batch_size = rows_.whole_batch / (ranks_ == nullptr ? 1 : ranks_->size());
+  rows_.first_of_batch = ranks_ == nullptr ? 0 : ranks_->rank() * rows_.batch_size;
   rows_.padded_batch = RoundUp(rows_.batch_size, kTileRows);
   rows_.input_width = networks_.critic_network.layers[0].padded_k;
   rows_.head_width = RoundUp(networks_.actor_network.head().padded_n, kHeadPadding);
@@ -93,6 +90,12 @@ void CudaSacEngine::AllocateNetworks() {
   networks_.actor = AllocateVector(actor.size, actor.transposed_size);
   networks_.critics = AllocateVector(2 * critic.size, 2 * critic.transposed_size);
   networks_.target_critics = arena_.Allocate<float>(2 * critic.size);
+  if (ranks_ != nullptr) {
+    critics_gradient_size_ = 2 * critic.size + 2;
+    actor_gradient_size_ = actor.size + 2;
+    networks_.critics.gradient = arena_.Allocate<float>(critics_gradient_size_);
+    networks_.actor.gradient = arena_.Allocate<float>(actor_gradient_size_);
+  }
   actor_copy_ = arena_.Allocate<float>(actor.size);
   actor_places_ = PackedPlaces(actor, 1);
   for (int l = 0; l < actor.num_layers; ++l) {
@@ -211,6 +214,7 @@ void CudaSacEngine::FillDescendArgs() {
   const int x_stride = rows_.input_width;
   for (int e = 0; e < 2; ++e) {
     DeviceVector vector = networks_.critics;
+    if (vector.gradient != nullptr) vector.gradient += e * critic.size;
     for (float** of_network : {&vector.values, &vector.m, &vector.v}) {
       *of_network += e * critic.size;
     }
@@ -224,6 +228,10 @@ void CudaSacEngine::FillDescendArgs() {
   descend_critics_.learning_rate = model_.critic_learning_rate;
   descend_critics_.tau = model_.tau;
   descend_critics_.steps = &rows_.counters->critic_steps;
+  if (ranks_ != nullptr) {
+    descend_critics_.sums = networks_.critics.gradient + critics_gradient_size_ - 2;
+    descend_actor_.sums = networks_.actor.gradient + actor_gradient_size_ - 2;
+  }
   descend_actor_.learning_rate = model_.actor_learning_rate;
   descend_actor_.steps = &rows_.counters->actor_steps;
   FillCommon(descend_critics_);
@@ -238,6 +246,7 @@ void CudaSacEngine::FillCommon(DescendArgs& args) const {
   args.parts = parts;
   args.tiles_of_part = (args.row_tiles + parts - 1) / parts;
   args.batch_size = rows_.batch_size;
+  args.whole_batch = rows_.whole_batch;
   args.counters = rows_.counters;
   args.statistics = statistics_;
   args.squared_error = rows_.squared_error;

@@ -3,7 +3,7 @@
 namespace troupe {
 
 FlatNetwork MakeFlatNetwork(int64_t ensemble, int64_t inputs, const std::vector<int64_t>& hidden,
-                            int64_t outputs) {
+                            int64_t outputs, bool layer_norm) {
   FlatNetwork network;
   network.ensemble = ensemble;
   int64_t k = inputs;
@@ -16,6 +16,12 @@ FlatNetwork MakeFlatNetwork(int64_t ensemble, int64_t inputs, const std::vector<
     layer.weights = network.size;
     layer.bias = layer.weights + ensemble * layer.k * layer.n;
     network.size = layer.bias + ensemble * layer.n;
+    layer.has_norm = layer_norm && !is_head;
+    if (layer.has_norm) {
+      layer.norm_gain = network.size;
+      layer.norm_bias = layer.norm_gain + ensemble * layer.n;
+      network.size = layer.norm_bias + ensemble * layer.n;
+    }
     k = layer.n;
     network.layers.push_back(std::move(layer));
   }

@@ -9,14 +9,18 @@ namespace troupe {
 
 // Where the parameters of an MLP, or of an ensemble of equal ones, lie in the vector that
 // FlatParameters makes of MlpParameters: layer by layer the weights [ensemble, k, n], then the
-// biases [ensemble, n].
+// biases [ensemble, n]; with LayerNorm then its gains and its biases, [ensemble, n] each.
 struct FlatLayer {
   std::string name;               // "hidden.0", ..., "head"
   int64_t k = 0, n = 0;           // inputs, outputs
   int64_t weights = 0, bias = 0;  // offsets of the first network's
+  bool has_norm = false;
+  int64_t norm_gain = 0, norm_bias = 0;  // offsets likewise, if it has
 
   int64_t weights_of(int64_t network) const { return weights + network * k * n; }
   int64_t bias_of(int64_t network) const { return bias + network * n; }
+  int64_t norm_gain_of(int64_t network) const { return norm_gain + network * n; }
+  int64_t norm_bias_of(int64_t network) const { return norm_bias + network * n; }
 };
 
 struct FlatNetwork {
@@ -28,8 +32,9 @@ struct FlatNetwork {
   const FlatLayer& head() const { return layers.back(); }
 };
 
+// `layer_norm`: of the hidden layers.
 FlatNetwork MakeFlatNetwork(int64_t ensemble, int64_t inputs, const std::vector<int64_t>& hidden,
-                            int64_t outputs);
+                            int64_t outputs, bool layer_norm = false);
 
 }  // namespace troupe
 

@@ -8,7 +8,8 @@ int CudaDeviceCount() { return 0; }
 std::string CudaDeviceName(int device) { return ""; }
 
 absl::StatusOr<std::unique_ptr<SacEngine>> MakeCudaSacEngine(const SacModel& model,
-                                                             const CudaOptions& options) {
+                                                             const CudaOptions& options,
+                                                             RankGroup* ranks) {
   return absl::UnimplementedError("this learner was built without CUDA");
 }
 

@@ -43,7 +43,7 @@ TROUPE_HOST_DEVICE inline RandomWords Philox(uint64_t key, RandomWords counter) 
 }
 
 // What the numbers of an update are drawn for.
-enum class Draw : uint32_t { kTransition = 0, kNextAction = 1, kAction = 2 };
+enum class Draw : uint32_t { kTransition = 0, kNextAction = 1, kAction = 2, kSubset = 3 };
 
 // Those of element `index` (below 2^32) of update `update`.
 TROUPE_HOST_DEVICE inline RandomWords DrawWords(uint64_t seed, uint64_t update, Draw what,
@@ -55,6 +55,20 @@ TROUPE_HOST_DEVICE inline RandomWords DrawWords(uint64_t seed, uint64_t update, 
 // floor(u * n), u uniform in [0, 1); n at most 2^32.
 TROUPE_HOST_DEVICE inline uint64_t DrawBelow(const RandomWords& words, uint64_t n) {
   return (words.x[0] * n) >> 32;
+}
+
+// The first `k` of `order` become different ones of 0, ..., n - 1, all choices alike (Fisher and
+// Yates); `order` has room for n.
+TROUPE_HOST_DEVICE inline void DrawSubset(uint64_t seed, uint64_t update, int32_t n, int32_t k,
+                                          int32_t* order) {
+  for (int32_t i = 0; i < n; ++i) order[i] = i;
+  for (int32_t i = 0; i < k; ++i) {
+    const RandomWords words = DrawWords(seed, update, Draw::kSubset, static_cast<uint32_t>(i));
+    const int32_t j = i + static_cast<int32_t>(DrawBelow(words, static_cast<uint64_t>(n - i)));
+    const int32_t drawn = order[j];
+    order[j] = order[i];
+    order[i] = drawn;
+  }
 }
 
 // Standard normal (Box and Muller 1958), at most 5.8 from 0.

@@ -2,6 +2,7 @@
 #define TROUPE_LEARNER_FUSED_PPO_ENGINE_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -12,15 +13,21 @@
 
 namespace troupe {
 
-// What a fused engine of PPO computes: a Gaussian policy and a value function, MLPs both, without
-// LayerNorm and dropout.
+// What a fused engine of PPO computes: a policy, Gaussian or of choices, and a value function, MLPs
+// both, without LayerNorm and dropout.
 struct PpoModel {
   proto::Ppo config;  // HasClosedGradient(config)
   FlatNetwork actor, critic;
   HiddenUnit actor_unit = HiddenUnit::kTanh, critic_unit = HiddenUnit::kTanh;
+  std::vector<int64_t> num_choices = {};  // of each element of an action; empty: a Gaussian
 
   int64_t observation_size() const { return actor.layers[0].k; }
-  int64_t action_size() const { return actor.head().n; }
+  bool discrete() const { return !num_choices.empty(); }
+  int64_t action_size() const {
+    return discrete() ? static_cast<int64_t>(num_choices.size()) : actor.head().n;
+  }
+  // Log standard deviations behind the actor's network.
+  int64_t num_log_stds() const { return discrete() ? 0 : actor.head().n; }
 };
 
 // A vector of parameters as FlatParameters has it, with Adam's moments of it; somebody else's.
@@ -34,7 +41,7 @@ struct DescendedFloats {
 // All steps of a batch, in this machine's memory, somebody else's; [n] each, or [n, size].
 struct PpoStepArrays {
   const float* s = nullptr;  // normalized
-  const float* a = nullptr;
+  const float* a = nullptr;  // choices: their numbers
   const float* log_mu = nullptr;
   const float* advantage = nullptr;
   const float* target = nullptr;
@@ -69,7 +76,7 @@ class PpoEngine {
  public:
   virtual ~PpoEngine() = default;
 
-  // The actor's vector is its network's parameters, then the log standard deviations.
+  // The actor's vector is its network's parameters, then a Gaussian's log standard deviations.
   virtual absl::Status Load(const DescendedFloats& actor, const DescendedFloats& critic) = 0;
   virtual absl::Status Store(DescendedFloats& actor, DescendedFloats& critic) const = 0;
 

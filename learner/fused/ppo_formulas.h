@@ -1,6 +1,7 @@
 #ifndef TROUPE_LEARNER_FUSED_PPO_FORMULAS_H_
 #define TROUPE_LEARNER_FUSED_PPO_FORMULAS_H_
 
+#include <cmath>
 #include <cstdint>
 
 #include "learner/fused/philox.h"
@@ -46,6 +47,31 @@ TROUPE_HOST_DEVICE inline ValueLossOfStep ValueLossOf(double value_clip, double 
   const double near = v_old + ClampTo(v - v_old, -value_clip, value_clip) - target;
   if (near * near > error * error) return {near * near, 0};
   return {error * error, error};
+}
+
+// What is to be known of the logits l of a number of choices: log sum exp(l), and the entropy.
+struct SummaryOfLogits {
+  double log_sum;
+  double entropy;
+};
+
+TROUPE_HOST_DEVICE inline SummaryOfLogits SummaryOf(const float* logits, int64_t n) {
+  double most = logits[0], total = 0, weighed = 0;
+  for (int64_t j = 1; j < n; ++j) most = logits[j] > most ? logits[j] : most;
+  for (int64_t j = 0; j < n; ++j) {
+    const double above = logits[j] - most, weight = exp(above);
+    total += weight;
+    weighed += weight * above;
+  }
+  return {most + log(total), log(total) - weighed / total};
+}
+
+// The derivative by logit `j` of  slope log p(choice) - entropy_coefficient H.
+TROUPE_HOST_DEVICE inline double SlopeByLogit(const SummaryOfLogits& of, double logit,
+                                              bool is_choice, double slope,
+                                              double entropy_coefficient) {
+  const double log_p = logit - of.log_sum, p = exp(log_p);
+  return slope * ((is_choice ? 1 : 0) - p) + entropy_coefficient * p * (log_p + of.entropy);
 }
 
 }  // namespace troupe

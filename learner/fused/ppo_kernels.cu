@@ -1,3 +1,4 @@
+#include "learner/fused/gpu_instructions.cuh"
 #include "learner/fused/ppo_kernels.h"
 #include "learner/fused/ppo_program.h"
 
@@ -6,11 +7,10 @@ namespace {
 
 // A block of threads of a GPU.
 struct GpuBlock {
-  double* const shared;
+  double* const shared = BlockMemory<double>();
   const int index = static_cast<int>(blockIdx.x), blocks = static_cast<int>(gridDim.x);
   const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
 
-  __device__ explicit GpuBlock(double* memory) : shared(memory) {}
   __device__ void Sync() const { __syncthreads(); }
 };
 
@@ -18,35 +18,45 @@ __global__ void BeginEpoch(const __grid_constant__ PpoTask task) { PpoBeginEpoch
 
 __global__ void __launch_bounds__(kPpoThreads)
     Rows(const __grid_constant__ PpoTask task, int minibatch) {
-  extern __shared__ double shared[];
-  PpoRows(GpuBlock(shared), task, minibatch);
+  PpoRows(GpuBlock(), task, minibatch);
 }
 
 __global__ void __launch_bounds__(kPpoThreads)
     Sum(const __grid_constant__ PpoTask task, int minibatch) {
-  __shared__ double shared[kPpoThreads];
-  PpoSum(GpuBlock(shared), task, minibatch);
+  PpoSum(GpuBlock(), task, minibatch);
 }
 
 __global__ void __launch_bounds__(kPpoThreads)
     Descend(const __grid_constant__ PpoTask task, int minibatch) {
-  __shared__ double shared[kPpoThreads];
-  PpoDescend(GpuBlock(shared), task, minibatch);
+  PpoDescend(GpuBlock(), task, minibatch);
+}
+
+template <typename... Parameters, typename... Arguments>
+cudaError_t Launch(void (*kernel)(Parameters...), int blocks, int threads, size_t shared_bytes,
+                   cudaStream_t stream, const Arguments&... arguments) {
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(blocks);
+  config.blockDim = dim3(threads);
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream;
+  return cudaLaunchKernelEx(&config, kernel, arguments...);
 }
 
 }  // namespace
 
 cudaError_t LaunchPpoBeginEpoch(const PpoTask& task, cudaStream_t stream) {
-  BeginEpoch<<<1, 1, 0, stream>>>(task);
-  return cudaGetLastError();
+  return Launch(BeginEpoch, 1, 1, 0, stream, task);
 }
 
 cudaError_t LaunchPpoMinibatch(const PpoTask& task, int i, cudaStream_t stream) {
   const auto bytes = static_cast<size_t>(PpoSharedBytes(task, kPpoThreads, task.tile_rows));
-  Rows<<<2 * task.row_blocks, kPpoThreads, bytes, stream>>>(task, i);
-  Sum<<<task.sum_blocks, kPpoThreads, 0, stream>>>(task, i);
-  Descend<<<task.sum_blocks, kPpoThreads, 0, stream>>>(task, i);
-  return cudaGetLastError();
+  constexpr size_t kOfSums = kPpoThreads * sizeof(double);
+  cudaError_t error = Launch(Rows, 2 * task.row_blocks, kPpoThreads, bytes, stream, task, i);
+  if (error == cudaSuccess) {
+    error = Launch(Sum, task.sum_blocks, kPpoThreads, kOfSums, stream, task, i);
+  }
+  if (error != cudaSuccess) return error;
+  return Launch(Descend, task.sum_blocks, kPpoThreads, kOfSums, stream, task, i);
 }
 
 }  // namespace troupe

@@ -16,8 +16,8 @@ namespace troupe {
 TROUPE_DEVICE inline bool IsOfPart(int sum, bool actor) { return (sum == kValueLossSum) != actor; }
 
 TROUPE_DEVICE inline double EntropyOf(const PpoTask& task) {
-  double entropy = 0;
-  for (int j = 0; j < task.action_size; ++j) {
+  double entropy = 0;  // that of choices is added up row by row
+  for (int j = 0; j < (task.discrete ? 0 : task.action_size); ++j) {
     entropy += task.actor.values[task.actor.network_size + j] + 1.41893853320467274;
   }
   return entropy;  // each element's: log sigma + (1 + log(2 pi)) / 2

@@ -12,6 +12,8 @@ namespace troupe {
 // that executes them, which does not change from one batch to the next.
 
 inline constexpr int kMaxPpoLayers = 9;
+// Of an action of choices.
+inline constexpr int kMaxPpoElements = 32;
 
 // Layer by layer as FlatNetwork has it.
 struct PpoLayer {
@@ -19,7 +21,7 @@ struct PpoLayer {
   int32_t weights, bias;  // offsets
 };
 
-// A network with all that is learned of it; the actor's log standard deviations lie behind it.
+// A network with all that is learned of it; a Gaussian's log standard deviations lie behind it.
 struct PpoPart {
   int32_t num_layers = 0;
   PpoLayer layers[kMaxPpoLayers] = {};
@@ -51,6 +53,8 @@ struct PpoOutcome {
 struct PpoTask {
   PpoPart actor, critic;
   int32_t observation_size = 0, action_size = 0;
+  int32_t discrete = 0;                       // the head says logits of choices
+  int32_t num_choices[kMaxPpoElements] = {};  // of each element then
   // Settings.
   PpoSurrogate surrogate = PpoSurrogate::kClip;
   int32_t normalize_advantages = 0;

@@ -165,21 +165,11 @@ TROUPE_DEVICE void PpoBackward(const Block& block, const PpoTask& task, const Pp
   block.Sync();
 }
 
-// The loss of one row by the actor's head, [action_size] means, into row `row` of the tile.
-TROUPE_DEVICE inline void PpoActorRow(const PpoTask& task, const PpoTile& tile, const float* means,
-                                      int row, int32_t step, const PpoScale& scale,
-                                      int64_t minibatch_rows) {
-  const int size = task.action_size;
-  const float* const log_std = task.actor.values + task.actor.network_size;
-  const float* const mean = means + row * size;
-  double log_pi = 0;
-  for (int j = 0; j < size; ++j) {
-    const double z = (task.a[static_cast<int64_t>(step) * size + j] - mean[j]) *
-                     exp(-static_cast<double>(log_std[j]));
-    log_pi -= 0.5 * z * z + log_std[j] + 0.918938533204672742;  // log(2 pi) / 2
-  }
-  const double log_r = log_pi - task.log_mu[step], r = exp(log_r),
-               b = static_cast<double>(minibatch_rows);
+// The loss of one row by its log pi, into row `row` of the tile.
+TROUPE_DEVICE inline void PpoSurrogateRow(const PpoTask& task, const PpoTile& tile, int row,
+                                          int32_t step, double log_pi, const PpoScale& scale,
+                                          double minibatch_rows) {
+  const double log_r = log_pi - task.log_mu[step], r = exp(log_r), b = minibatch_rows;
   const SurrogateOfStep surrogate =
       SurrogateOf(task.surrogate, task.clip_epsilon, log_pi, r,
                   (task.advantage[step] - scale.mean) * scale.inverse_std);
@@ -189,10 +179,57 @@ TROUPE_DEVICE inline void PpoActorRow(const PpoTask& task, const PpoTile& tile, 
   sums[kEntropySum] = 0;
   sums[kClippedSum] = (r - 1 > task.clip_epsilon || 1 - r > task.clip_epsilon) ? 1 / b : 0;
   tile.slope[row] = -surrogate.slope / b;
+}
+
+// The same by the actor's head, [action_size] means, and the gradient by them.
+TROUPE_DEVICE inline void PpoGaussianRow(const PpoTask& task, const PpoTile& tile,
+                                         const float* means, int row, int32_t step,
+                                         const PpoScale& scale, int64_t minibatch_rows) {
+  const int size = task.action_size;
+  const float* const log_std = task.actor.values + task.actor.network_size;
+  const float* const mean = means + row * size;
+  double log_pi = 0;
+  for (int j = 0; j < size; ++j) {
+    const double z = (task.a[static_cast<int64_t>(step) * size + j] - mean[j]) *
+                     exp(-static_cast<double>(log_std[j]));
+    log_pi -= 0.5 * z * z + log_std[j] + 0.918938533204672742;  // log(2 pi) / 2
+  }
+  PpoSurrogateRow(task, tile, row, step, log_pi, scale, static_cast<double>(minibatch_rows));
   for (int j = 0; j < size; ++j) {
     const double inverse_std = exp(-static_cast<double>(log_std[j]));
     const double z = (task.a[static_cast<int64_t>(step) * size + j] - mean[j]) * inverse_std;
     tile.d[row * size + j] = static_cast<float>(tile.slope[row] * z * inverse_std);
+  }
+}
+
+// The same by logits, element by element.
+TROUPE_DEVICE inline void PpoChoiceRow(const PpoTask& task, const PpoTile& tile,
+                                       const float* logits, int row, int32_t step,
+                                       const PpoScale& scale, int64_t minibatch_rows) {
+  const auto b = static_cast<double>(minibatch_rows);
+  const int head_size = task.actor.layers[task.actor.num_layers - 1].n;
+  const float* const choices = task.a + static_cast<int64_t>(step) * task.action_size;
+  const float* l = logits + row * head_size;
+  double log_pi = 0, entropy = 0;
+  for (int element = 0; element < task.action_size; ++element) {
+    const SummaryOfLogits of = SummaryOf(l, task.num_choices[element]);
+    log_pi += l[static_cast<int>(choices[element])] - of.log_sum;
+    entropy += of.entropy;
+    l += task.num_choices[element];
+  }
+  PpoSurrogateRow(task, tile, row, step, log_pi, scale, b);
+  tile.sums[row * kNumPpoSums + kEntropySum] = entropy / b;
+  l = logits + row * head_size;
+  float* d = tile.d + row * head_size;
+  for (int element = 0; element < task.action_size; ++element) {
+    const int n = task.num_choices[element], choice = static_cast<int>(choices[element]);
+    const SummaryOfLogits of = SummaryOf(l, n);
+    for (int j = 0; j < n; ++j) {
+      d[j] = static_cast<float>(
+          SlopeByLogit(of, l[j], j == choice, tile.slope[row], task.entropy_coefficient / b));
+    }
+    l += n;
+    d += n;
   }
 }
 
@@ -206,7 +243,7 @@ TROUPE_DEVICE inline void PpoCriticRow(const PpoTask& task, const PpoTile& tile,
   tile.d[row] = static_cast<float>(task.value_coefficient * value.slope / b);
 }
 
-// The gradient by the log standard deviations, after PpoActorRow of all rows.
+// The gradient by the log standard deviations, after PpoGaussianRow of all rows.
 template <typename Block>
 TROUPE_DEVICE void PpoLogStdGradient(const Block& block, const PpoTask& task, const PpoTile& tile,
                                      const float* means, const int32_t* order, int rows, bool add,
@@ -242,14 +279,17 @@ TROUPE_DEVICE void PpoDifferentiate(const Block& block, const PpoTask& task, con
   PpoForward(block, task, part, tile, rows);
   const float* const head = InputsOf(task, part, tile, part.num_layers);
   for (int row = block.thread; row < rows; row += block.threads) {
-    if (is_actor) {
-      PpoActorRow(task, tile, head, row, order[row], scale, minibatch_rows);
-    } else {
+    if (!is_actor) {
       PpoCriticRow(task, tile, head, row, order[row], minibatch_rows);
+    } else if (task.discrete) {
+      PpoChoiceRow(task, tile, head, row, order[row], scale, minibatch_rows);
+    } else {
+      PpoGaussianRow(task, tile, head, row, order[row], scale, minibatch_rows);
     }
   }
   block.Sync();
-  if (is_actor) PpoLogStdGradient(block, task, tile, head, order, rows, add, gradient);
+  if (is_actor && !task.discrete)
+    PpoLogStdGradient(block, task, tile, head, order, rows, add, gradient);
   PpoBackward(block, task, part, tile, rows, add, gradient);
 }
 

@@ -109,7 +109,7 @@ __device__ inline void Begin(const RowsArgs& args, const RowCluster& cluster) {
     if (s < args.num_steps && args.program->steps[s].everywhere != 0) {
       barriers[s].Expect(args.program->steps[s].bytes);
     }
-    cluster.AwaitAll();
+    AwaitClusterWithBarriers();
   }
 }
 

@@ -14,13 +14,19 @@
 
 namespace troupe {
 
-// What a fused engine computes: SAC with two critics Q(s, a), a squashed Gaussian policy, and
-// networks without LayerNorm and dropout.
+// What a fused engine computes: SAC with an ensemble of critics Q(s, a), a squashed Gaussian
+// policy, and networks without dropout.
 struct SacModel {
   int64_t observation_size = 0;
   int64_t action_size = 0;
-  std::vector<int64_t> actor_hidden, critic_hidden;  // widths; equally many
+  std::vector<int64_t> actor_hidden, critic_hidden;  // widths
   HiddenUnit actor_unit = HiddenUnit::kRelu, critic_unit = HiddenUnit::kRelu;
+  // LayerNorm of each hidden layer's sums, before the unit.
+  bool actor_layer_norm = false, critic_layer_norm = false;
+  int64_t num_critics = 2;
+  // The critics' target takes the least of so many critics, drawn anew for each update (REDQ, arXiv
+  // 2101.05982); num_critics: of all of them.
+  int64_t target_subset = 2;
 
   int64_t batch_size = 256;
   float tau = 0.005f;
@@ -35,9 +41,13 @@ struct SacModel {
   uint64_t seed = 1;
 };
 
-// Where the parameters of the policy, and of both critics, lie in their vectors.
+// Where the parameters of the policy, and of all critics, lie in their vectors.
 FlatNetwork ActorNetwork(const SacModel& model);
 FlatNetwork CriticNetwork(const SacModel& model);
+
+// For engines that compute two critics, both of them in the target, without LayerNorm, and with as
+// many layers as the policy has: UNIMPLEMENTED names what the model has beyond it.
+absl::Status CheckTwinCritics(const SacModel& model);
 
 // One vector and Adam's moments of it.
 struct DescendedVector {
@@ -66,6 +76,9 @@ struct SacBatch {
   absl::Span<const float> weights;
   // Standard normal, [2, batch_size, action_size]: of a' and of a.  Empty: the engine's own.
   absl::Span<const float> noise;
+  // The critics whose least value is in the target, target_subset of them.  Empty: the engine draws
+  // them, by DrawSubset.
+  absl::Span<const int32_t> target_critics;
 };
 
 // SAC's update with gradients derived by hand.  All engines take and give the same state, draw the

@@ -35,7 +35,7 @@ struct TransitionView {
   uint32_t capacity = 0;
   uint32_t first = 0, count = 0;  // slots that may be drawn, from `first` on and round the ring
   uint32_t in_order = 0;          // 1: transitions 0, 1, 2, ..., not drawn
-  const float* noise = nullptr;   // [2, batch, action_size], of a' and a; null: drawn
+  const float* noise = nullptr;   // [2, whole batch, action_size], of a' and a; null: drawn
 };
 
 struct SacCounters {
@@ -47,9 +47,10 @@ struct DeviceStatistics {
   float q_loss, q_mean, alpha, actor_loss, entropy;
 };
 
-// A vector of parameters with Adam's moments, in the GPU's memory, and its transposed copies.
+// A vector of parameters with Adam's moments, in the GPU's memory, its transposed copies and, where
+// ranks share an update, the gradient.
 struct DeviceVector {
-  float *values = nullptr, *m = nullptr, *v = nullptr, *transposed = nullptr;
+  float *values = nullptr, *m = nullptr, *v = nullptr, *transposed = nullptr, *gradient = nullptr;
 };
 
 // Arguments of the kernels over rows.  All pointers are to the GPU's memory.  Arrays of rows have
@@ -59,6 +60,7 @@ struct RowsArgs {
   int num_steps, num_jobs;
   RowsLayout layout;
   int observation_size, action_size, batch_size, padded_batch;
+  int whole_batch, first_of_batch;  // rows of all ranks, and of those before this one
   int cluster_size;
   HiddenUnit critic_unit;
   float log_std_min, log_std_max;
@@ -106,8 +108,9 @@ struct DescendArgs {
   const int64_t* steps;  // of Adam, this one included
 
   // What one more block sums up.
-  bool overlaps;  // with the kernel before it
-  int batch_size;
+  bool overlaps;                // with the kernel before it
+  int batch_size, whole_batch;  // here, and of all ranks
+  float* sums;  // [2], of the first and second numbers below over the rows; behind the gradient
   SacCounters* counters;
   DeviceStatistics* statistics;
   const float *squared_error, *q_sum;  // DescendCritics
@@ -116,6 +119,10 @@ struct DescendArgs {
   float alpha_learning_rate, target_entropy;
   bool automatic_temperature, has_entropy;
 };
+
+// What the kernels that descend do of their two parts: where ranks share an update, the gradient
+// is summed over them in between.
+enum class DescendPart { kBoth, kGradient, kStep };
 
 // How the kernels are launched.
 struct LaunchOptions {
@@ -132,10 +139,10 @@ cudaError_t LaunchCriticRows(const RowsArgs& args, const LaunchOptions& options,
                              cudaStream_t stream);
 cudaError_t LaunchActorRows(const RowsArgs& args, const LaunchOptions& options,
                             cudaStream_t stream);
-cudaError_t LaunchDescendCritics(const DescendArgs& args, const LaunchOptions& options,
-                                 cudaStream_t stream);
-cudaError_t LaunchDescendActor(const DescendArgs& args, const LaunchOptions& options,
-                               cudaStream_t stream);
+cudaError_t LaunchDescendCritics(const DescendArgs& args, DescendPart part,
+                                 const LaunchOptions& options, cudaStream_t stream);
+cudaError_t LaunchDescendActor(const DescendArgs& args, DescendPart part,
+                               const LaunchOptions& options, cudaStream_t stream);
 // *view = value, in the order of the stream.
 cudaError_t LaunchSetView(TransitionView* view, const TransitionView& value, cudaStream_t stream);
 

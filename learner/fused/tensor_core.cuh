@@ -1,7 +1,7 @@
 #ifndef TROUPE_LEARNER_FUSED_TENSOR_CORE_CUH_
 #define TROUPE_LEARNER_FUSED_TENSOR_CORE_CUH_
 
-#include <cstdint>
+#include "learner/fused/gpu_instructions.cuh"
 
 namespace troupe {
 
@@ -33,17 +33,7 @@ __device__ inline float Rounded(float x) {
   return kExact ? x : __uint_as_float(ToTf32(x) & 0xffffe000);
 }
 
-__device__ inline void MultiplyTf32(const uint32_t (&a)[4], const uint32_t (&b)[2],
-                                    float (&sum)[4]) {
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
-      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-      : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
-
-// sum[16, 8] += a[16, 8] b[8, 8].  With g = lane / 4 and t = lane % 4 a thread has of a the rows g,
-// g + 8 at column t, then both at t + 4; of b the rows t, t + 4 at column g; of the sum the columns
-// 2 t, 2 t + 1 of row g, then of row g + 8.
+// sum[16, 8] += a[16, 8] b[8, 8], which the threads of a warp have as in MultiplyTf32().
 template <bool kExact>
 __device__ inline void Multiply(const Factor<kExact> (&a)[4], const Factor<kExact> (&b)[2],
                                 float (&sum)[4]) {
@@ -60,16 +50,6 @@ __device__ inline void Multiply(const Factor<kExact> (&a)[4], const Factor<kExac
 
 // log2 of a power of two.
 __device__ inline int Log2(int power) { return __ffs(power) - 1; }
-
-// A kernel may begin while the one before it runs (LaunchOptions::overlap).  Before this it must
-// not read what that one writes, nor write at all to the GPU's memory; what older kernels wrote is
-// there. The next kernel may begin after it.
-__device__ inline void AwaitPreviousKernel() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-#endif
-}
 
 }  // namespace troupe
 

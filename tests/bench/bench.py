@@ -48,7 +48,7 @@ def benchmarks(tests, out):
            str(tests / "env_bench")]
     yield [str(tests / "actor_bench")]
     yield [sys.executable, str(HERE / "learner_bench"), "--build_dir", str(tests.parent), "--rows",
-           "gpu_sac,gpu_ppo,gpu_distribution,cpu_sac,cpu_ppo"]
+           "gpu_sac,gpu_ppo,gpu_distribution,cpu_sac,cpu_ensembles,cpu_ppo"]
     yield [sys.executable, str(HERE / "system" / "scrape_bench.py"), "--build_dir",
            str(tests.parent)]
     yield [sys.executable, str(HERE / "system" / "ppo_bench.py"), "--build_dir",

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "learner/fused/cpu/padded_mlp.h"
+#include "learner/fused/cpu/thread_team.h"
 #include "learner/ppo_gradient.h"
 
 namespace troupe::cpu {
@@ -25,6 +26,7 @@ struct Part {
   int64_t flat_size, more;
   AlignedFloats values, m, v, gradient, transposed;
   MlpBlock block;
+  AlignedFloats s;  // the rows' inputs
   int64_t adam_steps = 0;
 
   Part(const FlatNetwork& network, HiddenUnit unit, const Kernels& kernels, int64_t more_parameters)
@@ -36,7 +38,8 @@ struct Part {
         v(values.size()),
         gradient(values.size()),
         transposed(mlp.transposed_size()),
-        block(mlp, kBlockRows) {}
+        block(mlp, kBlockRows),
+        s(kBlockRows * RoomFor(network.layers[0].k)) {}
 
   float* behind(AlignedFloats& padded) const { return padded.data() + mlp.size(); }
 
@@ -72,21 +75,22 @@ struct WholeMinibatch {
 
 class CpuPpoEngine final : public PpoEngine {
  public:
-  CpuPpoEngine(const PpoModel& model, RankGroup* ranks, const Kernels& kernels)
+  CpuPpoEngine(const PpoModel& model, int num_threads, RankGroup* ranks, const Kernels& kernels)
       : config_(model.config),
         kernels_(kernels),
         ranks_(ranks),
+        num_choices_(model.num_choices),
         observation_size_(model.observation_size()),
         action_size_(model.action_size()),
-        actor_(model.actor, model.actor_unit, kernels, action_size_),
+        actor_(model.actor, model.actor_unit, kernels, model.num_log_stds()),
         critic_(model.critic, model.critic_unit, kernels, 0),
-        s_(kBlockRows * RoomFor(observation_size_)),
+        team_(std::min(num_threads, 2)),
         a_(kBlockRows * action_size_),
         log_mu_(kBlockRows),
         advantage_(kBlockRows),
         target_(kBlockRows),
         v_old_(kBlockRows),
-        shared_(ranks == nullptr ? 0 : actor_.gradient.size() + critic_.gradient.size() + 4) {}
+        shared_(ranks == nullptr ? 0 : actor_.gradient.size() + critic_.gradient.size() + 5) {}
 
   absl::Status Load(const DescendedFloats& actor, const DescendedFloats& critic) override {
     actor_.Load(actor);
@@ -101,52 +105,86 @@ class CpuPpoEngine final : public PpoEngine {
 
   absl::StatusOr<PpoProgress> Improve(const PpoStepArrays& steps, const PpoSchedule& schedule,
                                       double learning_rate) override {
-    PpoProgress progress;
-    bool near = true;
-    for (int64_t epoch = 0; epoch < schedule.epochs && near; ++epoch) {
-      progress = {.steps = progress.steps};
-      if (absl::Status status = LookAt(steps, schedule, epoch); !status.ok()) return status;
-      for (int64_t i = 0; i < schedule.minibatches && near; ++i) {
-        const absl::StatusOr<bool> taken =
-            Step(steps, schedule.Minibatch(epoch, i), wholes_[i], learning_rate);
-        if (!taken.ok()) return taken.status();
-        near = *taken;
-        if (near) AddLoss(progress);
-      }
-    }
-    return progress;
+    wholes_.resize(schedule.minibatches);
+    advantages_.resize(schedule.rows);
+    progress_ = {};
+    status_ = absl::OkStatus();
+    team_.Run([&](int thread) { ImproveOn(thread, steps, schedule, learning_rate); });
+    if (!status_.ok()) return status_;
+    return progress_;
   }
 
  private:
-  // One gradient step on these rows of `steps`, of which loss_ is the loss; false and none if the
-  // KL is above max_kl.
-  absl::StatusOr<bool> Step(const PpoStepArrays& steps, absl::Span<const int64_t> rows,
-                            const WholeMinibatch& whole, double learning_rate);
+  // What each thread of the team does.
+  void ImproveOn(int thread, const PpoStepArrays& steps, const PpoSchedule& schedule,
+                 double learning_rate);
+  // A thread's part of one gradient step on these rows of `steps`, whose loss is that of `turn`;
+  // false and none if the KL is above max_kl, or a rank is gone.
+  bool StepOn(int thread, const PpoStepArrays& steps, absl::Span<const int64_t> rows,
+              const WholeMinibatch& whole, double learning_rate, int turn);
   // Fills wholes_ for an epoch's minibatches.
   absl::Status LookAt(const PpoStepArrays& steps, const PpoSchedule& schedule, int64_t epoch);
   absl::Status LookAtAllRanks();
   // Replaces gradient and loss by their sums over the ranks.
-  absl::Status SumOverRanks();
-  void AddLoss(PpoProgress& progress) const;
-  void Gather(const PpoStepArrays& steps, absl::Span<const int64_t> rows);
-  // Adds the gradient of a block, which is the first of its minibatch or not.
-  void Differentiate(int64_t rows, int64_t minibatch_size, const AdvantageScale& scale, bool first);
-  float ClipFactor() const;
+  absl::Status SumOverRanks(int turn);
+  void AddLoss(int turn);
+  void GatherInputs(const PpoStepArrays& steps, absl::Span<const int64_t> rows, Part& part) const;
+  InputRows InputsOf(const Part& part, int64_t rows) const {
+    return {part.s.data(), RoomFor(observation_size_), rows};
+  }
+  // The gradient of a minibatch by a part's parameters.
+  void DifferentiateActor(const PpoStepArrays& steps, absl::Span<const int64_t> rows,
+                          const WholeMinibatch& whole, PpoLoss& loss);
+  void DifferentiateCritic(const PpoStepArrays& steps, absl::Span<const int64_t> rows,
+                           const WholeMinibatch& whole, PpoLoss& loss);
+  void Backward(Part& part, int64_t rows, bool add);
+  float ClipFactor(int turn) const;
+  double SquaresOf(const Part& part) const;
   void Descend(Part& part, float gradient_scale, double learning_rate);
+  // Thread 0 has the actor, and the last one the critic.
+  bool HasCritic(int thread) const { return thread == team_.size() - 1; }
 
   const proto::Ppo config_;
   const Kernels& kernels_;
   RankGroup* const ranks_;
+  const std::vector<int64_t> num_choices_;
   const int64_t observation_size_, action_size_;
   Part actor_, critic_;
+  ThreadTeam team_;
   // Of the block that is worked on.
-  AlignedFloats s_, a_, log_mu_, advantage_, target_, v_old_;
+  AlignedFloats a_, log_mu_, advantage_, target_, v_old_;
   // Of the epoch that is under way, in its order.
   std::vector<float> advantages_;
   std::vector<WholeMinibatch> wholes_;
   std::vector<float> shared_;  // what is summed over the ranks
-  PpoLoss loss_;
+  // Of a minibatch and the one before, which the other thread may still read: the actor's loss, the
+  // critic's, and the gradients' squares.
+  PpoLoss losses_[2], value_losses_[2];
+  double squares_of_actor_[2] = {}, squares_of_critic_[2] = {};
+  // Written by thread 0 while the other one waits.
+  PpoProgress progress_;
+  absl::Status status_;
 };
+
+void CpuPpoEngine::ImproveOn(int thread, const PpoStepArrays& steps, const PpoSchedule& schedule,
+                             double learning_rate) {
+  int turn = 0;
+  bool near = true;
+  for (int64_t epoch = 0; epoch < schedule.epochs && near; ++epoch) {
+    team_.Barrier();
+    if (thread == 0) {
+      progress_ = {.steps = progress_.steps};
+      status_ = LookAt(steps, schedule, epoch);
+    }
+    team_.Barrier();
+    near = status_.ok();
+    for (int64_t i = 0; i < schedule.minibatches && near; ++i) {
+      turn = 1 - turn;
+      near = StepOn(thread, steps, schedule.Minibatch(epoch, i), wholes_[i], learning_rate, turn);
+      if (thread == 0 && near) AddLoss(turn);
+    }
+  }
+}
 
 absl::Status CpuPpoEngine::LookAt(const PpoStepArrays& steps, const PpoSchedule& schedule,
                                   int64_t epoch) {
@@ -188,14 +226,16 @@ absl::Status CpuPpoEngine::LookAtAllRanks() {
   return absl::OkStatus();
 }
 
-absl::Status CpuPpoEngine::SumOverRanks() {
-  if (ranks_ == nullptr) return absl::OkStatus();
-  double* const losses[] = {&loss_.surrogate, &loss_.value_loss, &loss_.kl, &loss_.clip_fraction};
+absl::Status CpuPpoEngine::SumOverRanks(int turn) {
+  PpoLoss& loss = losses_[turn];
+  double unshared = 0;  // a Gaussian's entropy depends on no rows
+  double* const losses[] = {&loss.surrogate, &value_losses_[turn].value_loss, &loss.kl,
+                            &loss.clip_fraction, num_choices_.empty() ? &unshared : &loss.entropy};
   float* to = shared_.data();
   for (const Part* part : {&actor_, &critic_}) {
     to = std::copy_n(part->gradient.data(), part->gradient.size(), to);
   }
-  for (const double* loss : losses) *to++ = static_cast<float>(*loss);
+  for (const double* each : losses) *to++ = static_cast<float>(*each);
   absl::Status status = ranks_->Sum(absl::MakeSpan(shared_));
   if (!status.ok()) return status;
   const float* from = shared_.data();
@@ -203,85 +243,127 @@ absl::Status CpuPpoEngine::SumOverRanks() {
     std::copy_n(from, part->gradient.size(), part->gradient.data());
     from += part->gradient.size();
   }
-  for (double* loss : losses) *loss = *from++;
+  for (double* each : losses) *each = *from++;
+  squares_of_actor_[turn] = SquaresOf(actor_);
+  squares_of_critic_[turn] = SquaresOf(critic_);
   return absl::OkStatus();
 }
 
-absl::StatusOr<bool> CpuPpoEngine::Step(const PpoStepArrays& steps, absl::Span<const int64_t> rows,
-                                        const WholeMinibatch& whole, double learning_rate) {
-  const auto n = static_cast<int64_t>(rows.size());
-  const double share = static_cast<double>(n) / static_cast<double>(whole.rows);
-  BeginPpoLoss(config_, actor_.behind(actor_.values), action_size_, share, loss_);
-  for (int64_t begin = 0; begin < n; begin += kBlockRows) {
-    const int64_t count = std::min(kBlockRows, n - begin);
-    Gather(steps, rows.subspan(begin, count));
-    Differentiate(count, whole.rows, whole.scale, begin == 0);
+bool CpuPpoEngine::StepOn(int thread, const PpoStepArrays& steps, absl::Span<const int64_t> rows,
+                          const WholeMinibatch& whole, double learning_rate, int turn) {
+  if (thread == 0) {
+    DifferentiateActor(steps, rows, whole, losses_[turn]);
+    squares_of_actor_[turn] = SquaresOf(actor_);
   }
-  std::copy(loss_.log_std.begin(), loss_.log_std.end(), actor_.behind(actor_.gradient));
-  if (absl::Status status = SumOverRanks(); !status.ok()) return status;
-  if (config_.max_kl() > 0 && loss_.kl > config_.max_kl()) return false;
-  const float factor = ClipFactor();
-  Descend(actor_, factor, learning_rate);
-  Descend(critic_, factor, learning_rate);
+  if (HasCritic(thread)) {
+    DifferentiateCritic(steps, rows, whole, value_losses_[turn]);
+    squares_of_critic_[turn] = SquaresOf(critic_);
+  }
+  team_.Barrier();
+  if (ranks_ != nullptr) {
+    if (thread == 0) status_ = SumOverRanks(turn);
+    team_.Barrier();
+    if (!status_.ok()) return false;
+  }
+  if (config_.max_kl() > 0 && losses_[turn].kl > config_.max_kl()) return false;
+  const float factor = ClipFactor(turn);
+  if (thread == 0) Descend(actor_, factor, learning_rate);
+  if (HasCritic(thread)) Descend(critic_, factor, learning_rate);
   return true;
 }
 
-void CpuPpoEngine::AddLoss(PpoProgress& progress) const {
-  ++progress.steps;
-  ++progress.last_epoch_steps;
-  progress.surrogate += loss_.surrogate;
-  progress.value_loss += loss_.value_loss;
-  progress.kl += loss_.kl;
-  progress.clip_fraction += loss_.clip_fraction;
-  progress.entropy += loss_.entropy;
+void CpuPpoEngine::AddLoss(int turn) {
+  const PpoLoss& loss = losses_[turn];
+  ++progress_.steps;
+  ++progress_.last_epoch_steps;
+  progress_.surrogate += loss.surrogate;
+  progress_.value_loss += value_losses_[turn].value_loss;
+  progress_.kl += loss.kl;
+  progress_.clip_fraction += loss.clip_fraction;
+  progress_.entropy += loss.entropy;
 }
 
-void CpuPpoEngine::Gather(const PpoStepArrays& steps, absl::Span<const int64_t> rows) {
+void CpuPpoEngine::GatherInputs(const PpoStepArrays& steps, absl::Span<const int64_t> rows,
+                                Part& part) const {
   const int64_t stride = RoomFor(observation_size_);
   for (size_t i = 0; i < rows.size(); ++i) {
-    const int64_t row = rows[i];
-    std::copy_n(steps.s + row * observation_size_, observation_size_, s_.data() + i * stride);
-    std::copy_n(steps.a + row * action_size_, action_size_, a_.data() + i * action_size_);
-    log_mu_[i] = steps.log_mu[row];
-    advantage_[i] = steps.advantage[row];
-    target_[i] = steps.target[row];
-    v_old_[i] = steps.v_old[row];
+    std::copy_n(steps.s + rows[i] * observation_size_, observation_size_,
+                part.s.data() + i * stride);
   }
 }
 
-void CpuPpoEngine::Differentiate(int64_t rows, int64_t minibatch_size, const AdvantageScale& scale,
-                                 bool first) {
-  const InputRows s{s_.data(), RoomFor(observation_size_), rows};
-  actor_.mlp.Forward(actor_.values.data(), s, actor_.block);
-  critic_.mlp.Forward(critic_.values.data(), s, critic_.block);
-  AddPpoRows(
-      config_,
-      {.rows = rows,
-       .action_size = action_size_,
-       .mean = actor_.block.output.data(),
-       .mean_stride = actor_.mlp.output_stride(),
-       .v = critic_.block.output.data(),
-       .a = a_.data(),
-       .log_mu = log_mu_.data(),
-       .advantage = advantage_.data(),
-       .target = target_.data(),
-       .v_old = v_old_.data()},
-      scale, minibatch_size,
-      {.mean = actor_.block.output_gradient.data(), .v = critic_.block.output_gradient.data()},
-      loss_);
-  for (Part* part : {&actor_, &critic_}) {
-    part->mlp.Backward(part->values.data(), part->transposed.data(), rows, nullptr, part->block);
-    part->mlp.ParameterGradient(s, part->block, !first, part->gradient.data());
+void CpuPpoEngine::Backward(Part& part, int64_t rows, bool add) {
+  part.mlp.Backward(part.values.data(), part.transposed.data(), rows, nullptr, part.block);
+  part.mlp.ParameterGradient(InputsOf(part, rows), part.block, add, part.gradient.data());
+}
+
+void CpuPpoEngine::DifferentiateActor(const PpoStepArrays& steps, absl::Span<const int64_t> rows,
+                                      const WholeMinibatch& whole, PpoLoss& loss) {
+  const auto n = static_cast<int64_t>(rows.size());
+  const double share = static_cast<double>(n) / static_cast<double>(whole.rows);
+  BeginPpoLoss(config_, actor_.behind(actor_.values), actor_.more, share, loss);
+  for (int64_t begin = 0; begin < n; begin += kBlockRows) {
+    const absl::Span<const int64_t> block = rows.subspan(begin, kBlockRows);
+    const auto count = static_cast<int64_t>(block.size());
+    GatherInputs(steps, block, actor_);
+    for (int64_t i = 0; i < count; ++i) {
+      std::copy_n(steps.a + block[i] * action_size_, action_size_, a_.data() + i * action_size_);
+      log_mu_[i] = steps.log_mu[block[i]];
+      advantage_[i] = steps.advantage[block[i]];
+    }
+    actor_.mlp.Forward(actor_.values.data(), InputsOf(actor_, count), actor_.block);
+    const PpoPolicyRows x{.rows = count,
+                          .action_size = action_size_,
+                          .head = actor_.block.output.data(),
+                          .head_stride = actor_.mlp.output_stride(),
+                          .a = a_.data(),
+                          .log_mu = log_mu_.data(),
+                          .advantage = advantage_.data()};
+    float* const gradient = actor_.block.output_gradient.data();
+    if (num_choices_.empty()) {
+      AddGaussianRows(config_, x, whole.scale, whole.rows, gradient, loss);
+    } else {
+      AddChoiceRows(config_, num_choices_, x, whole.scale, whole.rows, gradient, loss);
+    }
+    Backward(actor_, count, /*add=*/begin > 0);
   }
+  std::copy(loss.log_std.begin(), loss.log_std.end(), actor_.behind(actor_.gradient));
+}
+
+void CpuPpoEngine::DifferentiateCritic(const PpoStepArrays& steps, absl::Span<const int64_t> rows,
+                                       const WholeMinibatch& whole, PpoLoss& loss) {
+  const auto n = static_cast<int64_t>(rows.size());
+  loss.value_loss = 0;
+  for (int64_t begin = 0; begin < n; begin += kBlockRows) {
+    const absl::Span<const int64_t> block = rows.subspan(begin, kBlockRows);
+    const auto count = static_cast<int64_t>(block.size());
+    GatherInputs(steps, block, critic_);
+    for (int64_t i = 0; i < count; ++i) {
+      target_[i] = steps.target[block[i]];
+      v_old_[i] = steps.v_old[block[i]];
+    }
+    critic_.mlp.Forward(critic_.values.data(), InputsOf(critic_, count), critic_.block);
+    AddValueRows(config_,
+                 {.rows = count,
+                  .v = critic_.block.output.data(),
+                  .target = target_.data(),
+                  .v_old = v_old_.data()},
+                 whole.rows, critic_.block.output_gradient.data(), loss);
+    Backward(critic_, count, /*add=*/begin > 0);
+  }
+}
+
+// 0 where nobody asks.
+double CpuPpoEngine::SquaresOf(const Part& part) const {
+  if (config_.max_gradient_norm() <= 0) return 0;
+  return kernels_.sum_squares(part.gradient.data(), part.gradient.size());
 }
 
 // What the gradients are multiplied by, so that their norm is at most max_gradient_norm.
-float CpuPpoEngine::ClipFactor() const {
+float CpuPpoEngine::ClipFactor(int turn) const {
   const double most = config_.max_gradient_norm();
   if (most <= 0) return 1;
-  const double norm =
-      std::sqrt(kernels_.sum_squares(actor_.gradient.data(), actor_.gradient.size()) +
-                kernels_.sum_squares(critic_.gradient.data(), critic_.gradient.size()));
+  const double norm = std::sqrt(squares_of_actor_[turn] + squares_of_critic_[turn]);
   return norm <= most ? 1 : static_cast<float>(most / (norm + 1e-6));
 }
 
@@ -305,9 +387,9 @@ void CpuPpoEngine::Descend(Part& part, float gradient_scale, double learning_rat
 
 namespace troupe {
 
-std::unique_ptr<PpoEngine> MakeCpuPpoEngine(const PpoModel& model, RankGroup* ranks,
-                                            const cpu::Kernels& kernels) {
-  return std::make_unique<cpu::CpuPpoEngine>(model, ranks, kernels);
+std::unique_ptr<PpoEngine> MakeCpuPpoEngine(const PpoModel& model, int num_threads,
+                                            RankGroup* ranks, const cpu::Kernels& kernels) {
+  return std::make_unique<cpu::CpuPpoEngine>(model, num_threads, ranks, kernels);
 }
 
 }  // namespace troupe

@@ -9,11 +9,12 @@
 
 namespace troupe {
 
-// On one thread of this machine.  Nothing is allocated in a gradient step.  With `ranks`, which
-// outlive it, each one's minibatch is a part of one that is shared: one sum of the gradient over
-// the ranks for each, and two small ones for each epoch.  REQUIRES then: each has as many
-// minibatches.
-std::unique_ptr<PpoEngine> MakeCpuPpoEngine(const PpoModel& model, RankGroup* ranks = nullptr,
+// On threads of this machine: on one, or the policy on one and the value function on another, with
+// the same result.  Nothing is allocated in a gradient step.  With `ranks`, which outlive it, each
+// one's minibatch is a part of one that is shared: one sum of the gradient over the ranks for each,
+// and two small ones for each epoch.  REQUIRES then: each has as many minibatches.
+std::unique_ptr<PpoEngine> MakeCpuPpoEngine(const PpoModel& model, int num_threads = 1,
+                                            RankGroup* ranks = nullptr,
                                             const cpu::Kernels& kernels = cpu::BestKernels());
 
 }  // namespace troupe

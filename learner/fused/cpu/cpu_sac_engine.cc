@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -94,9 +95,11 @@ class CpuSacEngine final : public SacEngine {
 
  private:
   // On one of the team's threads: the batch that the workers hold.
-  void Learn(int thread, const SacWorker::Noise& noise, float alpha);
+  void Learn(int thread, const SacWorker::Draws& draws, float alpha);
   // The update that Learn() made, of the batch that `set` gives to a worker.
-  absl::Status UpdateWith(const SacWorker::Noise& noise, absl::FunctionRef<void(SacWorker&)> set);
+  absl::Status UpdateWith(const SacWorker::Draws& draws, absl::FunctionRef<void(SacWorker&)> set);
+  // What the next update draws; valid until its end.
+  SacWorker::Draws DrawsOfUpdate();
   void DrawTransitions(SacWorker& worker) const;
   // A thread's part of Adam's step, and of what the next passes need of the new values.
   void Descend(int thread, float learning_rate, absl::Span<float* const> gradients,
@@ -124,6 +127,7 @@ class CpuSacEngine final : public SacEngine {
   uint64_t seed_ = 1;
   SacStatistics statistics_;
   std::unique_ptr<RamReplicaStore> replica_;
+  std::vector<int32_t> target_order_;                       // critics, those of the target first
   std::vector<SacWorker> workers_;                          // one a thread
   std::vector<float*> critic_gradients_, actor_gradients_;  // theirs
   std::vector<float> summed_;  // over the ranks: a gradient, and after it the sums
@@ -144,11 +148,13 @@ CpuSacEngine::CpuSacEngine(const SacModel& model, int num_threads, const Kernels
       actor_mlp_(actor_network_, UnitOf(model.actor_unit), kernels, model.observation_size),
       critic_mlp_(critic_network_, UnitOf(model.critic_unit), kernels, model.observation_size),
       actor_(actor_mlp_, 1),
-      critics_(critic_mlp_, 2),
+      critics_(critic_mlp_, static_cast<int>(model.num_critics)),
       target_critics_(critics_.values.size()),
       log_alpha_{{0}, {0}, {0}},
       seed_(model.seed),
+      target_order_(model.num_critics),
       team_(TeamSize(share_, num_threads)) {
+  std::iota(target_order_.begin(), target_order_.end(), 0);
   const SacNetworks networks{actor_mlp_,        critic_mlp_,     actor_.values,
                              actor_.transposed, critics_.values, critics_.transposed,
                              target_critics_};
@@ -188,18 +194,31 @@ absl::StatusOr<SacState> CpuSacEngine::Save() const {
 }
 
 absl::Status CpuSacEngine::Update(const SacBatch& batch) {
-  SacWorker::Noise noise{.seed = seed_, .update = static_cast<uint64_t>(updates_)};
+  SacWorker::Draws draws = DrawsOfUpdate();
   if (!batch.noise.empty()) {
-    noise.of_next_action = batch.noise.data();
-    noise.of_action = noise.of_next_action + model_.batch_size * model_.action_size;
+    draws.of_next_action = batch.noise.data();
+    draws.of_action = draws.of_next_action + model_.batch_size * model_.action_size;
   }
-  return UpdateWith(noise, [&](SacWorker& worker) {
+  if (!batch.target_critics.empty()) draws.target_critics = batch.target_critics;
+  return UpdateWith(draws, [&](SacWorker& worker) {
     const int64_t first = worker.begin() - first_row_;
     for (int64_t i = 0; i < worker.size(); ++i) {
       worker.SetTransition(i, batch.transitions[first + i], batch.rows.data(),
                            batch.weights.empty() ? 1 : batch.weights[first + i]);
     }
   });
+}
+
+SacWorker::Draws CpuSacEngine::DrawsOfUpdate() {
+  const auto update = static_cast<uint64_t>(updates_);
+  // All of them in their order, unless it is a subset.
+  if (model_.target_subset < model_.num_critics) {
+    DrawSubset(seed_, update, static_cast<int32_t>(model_.num_critics),
+               static_cast<int32_t>(model_.target_subset), target_order_.data());
+  }
+  return {.seed = seed_,
+          .update = update,
+          .target_critics = absl::MakeSpan(target_order_).subspan(0, model_.target_subset)};
 }
 
 std::vector<float> CpuSacEngine::AbsoluteErrors() const {
@@ -210,12 +229,12 @@ std::vector<float> CpuSacEngine::AbsoluteErrors() const {
   return errors;
 }
 
-absl::Status CpuSacEngine::UpdateWith(const SacWorker::Noise& noise,
+absl::Status CpuSacEngine::UpdateWith(const SacWorker::Draws& draws,
                                       absl::FunctionRef<void(SacWorker&)> set) {
   const float alpha = Alpha();
   team_.Run([&](int thread) {
     set(workers_[thread]);
-    Learn(thread, noise, alpha);
+    Learn(thread, draws, alpha);
   });
   if (of_ranks_.ok()) FinishUpdate();
   return of_ranks_;
@@ -231,9 +250,8 @@ absl::Status CpuSacEngine::UpdateFromReplica(int64_t count) {
     return absl::FailedPreconditionError("the replica holds no transitions");
   }
   for (; count > 0; --count) {
-    const SacWorker::Noise noise{.seed = seed_, .update = static_cast<uint64_t>(updates_)};
     const absl::Status status =
-        UpdateWith(noise, [this](SacWorker& worker) { DrawTransitions(worker); });
+        UpdateWith(DrawsOfUpdate(), [this](SacWorker& worker) { DrawTransitions(worker); });
     if (!status.ok()) return status;
   }
   return absl::OkStatus();
@@ -248,11 +266,11 @@ void CpuSacEngine::DrawTransitions(SacWorker& worker) const {
   }
 }
 
-void CpuSacEngine::Learn(int thread, const SacWorker::Noise& noise, float alpha) {
-  workers_[thread].DifferentiateCritics(noise, alpha);
+void CpuSacEngine::Learn(int thread, const SacWorker::Draws& draws, float alpha) {
+  workers_[thread].DifferentiateCritics(draws, alpha);
   Descend(thread, model_.critic_learning_rate, critic_gradients_, &target_critics_, critics_);
   if (!ImprovesActor() || !of_ranks_.ok()) return;
-  workers_[thread].DifferentiateActor(noise, alpha);
+  workers_[thread].DifferentiateActor(draws, alpha);
   Descend(thread, model_.actor_learning_rate, actor_gradients_, nullptr, actor_);
 }
 
@@ -322,7 +340,7 @@ void CpuSacEngine::FinishUpdate() {
   const SacSums sums = ranks_ == nullptr ? Sums() : sums_of_ranks_;
   const auto b = static_cast<double>(model_.batch_size);
   statistics_.q_loss = static_cast<float>(sums.squared_error / (2 * b));
-  statistics_.q_mean = static_cast<float>(sums.q / (2 * b));
+  statistics_.q_mean = static_cast<float>(sums.q / (static_cast<double>(model_.num_critics) * b));
   if (ImprovesActor()) {
     statistics_.actor_loss = static_cast<float>(sums.actor_loss / b);
     statistics_.entropy = static_cast<float>(-sums.log_pi / b);

@@ -75,6 +75,27 @@ struct SquashPass {
   float* log_prob = nullptr;  // the element's part of log pi(a|s)
 };
 
+// LayerNorm (Ba et al., arXiv 1607.06450) of rows of n floats, and the unit behind it.
+inline constexpr float kNormEpsilon = 1e-5f;  // beside the variance
+struct NormPass {
+  int64_t rows = 0, n = 0, stride = 0;
+  const float *gain = nullptr, *bias = nullptr;  // [n]
+  Unit unit = Unit::kLinear;
+  float* h = nullptr;                  // [rows, n], from a layer's sums to its values
+  float* normalized = nullptr;         // [rows, n], before gain and bias
+  float* inverse_deviation = nullptr;  // [rows]
+};
+
+// From the gradient by what LayerNorm gave, before the unit, to that by what it was given.
+struct NormBackPass {
+  int64_t rows = 0, n = 0, stride = 0;
+  const float* gain = nullptr;
+  const float *normalized = nullptr, *inverse_deviation = nullptr;  // as the pass forward left them
+  const int32_t* from_rows = nullptr;  // [rows], whose they are; nullptr: the same rows
+  float* d = nullptr;                  // [rows, n]
+  float *gain_gradient = nullptr, *bias_gradient = nullptr;  // [n]; nullptr: not wanted
+};
+
 struct Kernels {
   const char* name;
 
@@ -94,6 +115,8 @@ struct Kernels {
                     int64_t to_stride);
   void (*adam)(const AdamPass& pass);
   void (*squash)(const SquashPass& pass);
+  void (*normalize)(const NormPass& pass);
+  void (*normalize_back)(const NormBackPass& pass);
   // Sum of squares.
   double (*sum_squares)(const float* x, int64_t n);
   // Words 0 and 1 of Philox4x32-10 (philox.h) for the counters {first + i, what, update}, i < n.

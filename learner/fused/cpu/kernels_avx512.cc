@@ -23,7 +23,9 @@ inline Vec Sqrt(Vec x) { return (Vec)_mm512_maskz_sqrt_ps(0xffff, (__m512)x); }
 }  // namespace troupe::cpu
 
 #include "learner/fused/cpu/vector_product.h"
-// After the product, whose units it uses.
+// After the product, whose units they use.
+#include "learner/fused/cpu/vector_norm.h"
+// After all whose kernels it names.
 #include "learner/fused/cpu/vector_passes.h"
 
 namespace troupe::cpu {

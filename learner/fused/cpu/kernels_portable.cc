@@ -24,7 +24,9 @@ inline Vec Sqrt(Vec x) {
 }  // namespace troupe::cpu
 
 #include "learner/fused/cpu/vector_product.h"
-// After the product, whose units it uses.
+// After the product, whose units they use.
+#include "learner/fused/cpu/vector_norm.h"
+// After all whose kernels it names.
 #include "learner/fused/cpu/vector_passes.h"
 
 namespace troupe::cpu {

@@ -9,6 +9,10 @@ MlpBlock::MlpBlock(const PaddedMlp& mlp, int64_t max_rows)
   for (int64_t l = 0; l < mlp.num_hidden(); ++l) {
     h.emplace_back(max_rows * RoomFor(mlp.width(l)));
     d.emplace_back(max_rows * RoomFor(mlp.width(l)));
+    if (!mlp.has_norm()) continue;
+    normalized.emplace_back(max_rows * RoomFor(mlp.width(l)));
+    inverse_deviation.emplace_back(max_rows);
+    norm_gradient.emplace_back(2 * RoomFor(mlp.width(l)));
   }
 }
 
@@ -22,6 +26,12 @@ PaddedMlp::PaddedMlp(const FlatNetwork& network, Unit unit, const Kernels& kerne
     layer.weights = size_;
     layer.bias = size_ + (is_scalar ? RoomFor(flat.k) : flat.k * layer.stride);
     size_ = layer.bias + layer.stride;
+    layer.has_norm = flat.has_norm;
+    if (layer.has_norm) {
+      layer.norm_gain = size_;
+      layer.norm_bias = layer.norm_gain + layer.stride;
+      size_ = layer.norm_bias + layer.stride;
+    }
     layer.first_transposed = is_first ? first_wanted_input : 0;
     layer.transposed = transposed_size_;
     layer.transposed_stride = RoomFor(flat.k - layer.first_transposed);
@@ -43,6 +53,9 @@ void PaddedMlp::ForEachRun(int64_t e, const Function& f) const {
       }
     }
     f(layer.bias, flat.bias_of(e), layer.n);
+    if (!layer.has_norm) continue;
+    f(layer.norm_gain, flat.norm_gain_of(e), layer.n);
+    f(layer.norm_bias, flat.norm_bias_of(e), layer.n);
   }
 }
 
@@ -86,8 +99,9 @@ void PaddedMlp::Forward(const float* parameters, const InputRows& input, MlpBloc
                        .c = block.h[l].data(),
                        .c_stride = layer.stride,
                        .bias = parameters + layer.bias,
-                       .finish = Finish::kActivate,
+                       .finish = layer.has_norm ? Finish::kStore : Finish::kActivate,
                        .unit = unit_});
+    if (layer.has_norm) Normalize(parameters, l, x.rows, block);
     x = {block.h[l].data(), layer.stride, x.rows};
   }
   const Layer& head = layers_.back();
@@ -108,6 +122,37 @@ void PaddedMlp::Forward(const float* parameters, const InputRows& input, MlpBloc
                      .bias = parameters + head.bias});
 }
 
+void PaddedMlp::Normalize(const float* parameters, int64_t l, int64_t rows, MlpBlock& block) const {
+  const Layer& layer = layers_[l];
+  kernels_.normalize({.rows = rows,
+                      .n = layer.n,
+                      .stride = layer.stride,
+                      .gain = parameters + layer.norm_gain,
+                      .bias = parameters + layer.norm_bias,
+                      .unit = unit_,
+                      .h = block.h[l].data(),
+                      .normalized = block.normalized[l].data(),
+                      .inverse_deviation = block.inverse_deviation[l].data()});
+}
+
+// Gradients by gains and biases are wanted of whole blocks only.
+void PaddedMlp::NormalizeBack(const float* parameters, int64_t l, int64_t rows,
+                              const int32_t* picks, MlpBlock& block) const {
+  const Layer& layer = layers_[l];
+  if (!layer.has_norm) return;
+  float* const gain = picks == nullptr ? block.norm_gradient[l].data() : nullptr;
+  kernels_.normalize_back({.rows = rows,
+                           .n = layer.n,
+                           .stride = layer.stride,
+                           .gain = parameters + layer.norm_gain,
+                           .normalized = block.normalized[l].data(),
+                           .inverse_deviation = block.inverse_deviation[l].data(),
+                           .from_rows = picks,
+                           .d = block.d[l].data(),
+                           .gain_gradient = gain,
+                           .bias_gradient = gain == nullptr ? nullptr : gain + layer.stride});
+}
+
 void PaddedMlp::Backward(const float* parameters, const float* transposed, int64_t rows,
                          const int32_t* picks, MlpBlock& block) const {
   int64_t l = num_hidden();
@@ -117,6 +162,7 @@ void PaddedMlp::Backward(const float* parameters, const float* transposed, int64
     kernels_.spread_rows(d, parameters + layers_[l + 1].weights, block.h[l].data(),
                          layers_[l].stride, picks, rows, layers_[l].n, unit_, block.d[l].data(),
                          layers_[l].stride);
+    NormalizeBack(parameters, l, rows, picks, block);
     d = block.d[l].data();
   }
   for (; l > 0; --l) {  // through layer l to the values of the one before
@@ -135,6 +181,7 @@ void PaddedMlp::Backward(const float* parameters, const float* transposed, int64
                        .h = block.h[l - 1].data(),
                        .h_stride = layers_[l - 1].stride,
                        .h_rows = picks});
+    NormalizeBack(parameters, l - 1, rows, picks, block);
     d = block.d[l - 1].data();
   }
 }
@@ -165,6 +212,12 @@ void PaddedMlp::ParameterGradient(const InputRows& input, const MlpBlock& block,
                        .c_stride = layer.stride,
                        .add = add});
     kernels_.sum_rows(nullptr, d, layer.stride, x.rows, layer.n, add, gradient + layer.bias);
+    if (layer.has_norm) {
+      // Gains and biases lie one behind the other, on both sides.
+      float* const sums = gradient + layer.norm_gain;
+      const AlignedFloats& more = block.norm_gradient[l];
+      for (int64_t i = 0; i < 2 * layer.stride; ++i) sums[i] = (add ? sums[i] : 0) + more[i];
+    }
     if (!is_head) x = {block.h[l].data(), layer.stride, x.rows};
   }
 }

@@ -24,8 +24,12 @@ struct MlpBlock {
   MlpBlock(const PaddedMlp& mlp, int64_t max_rows);
 
   std::vector<AlignedFloats> h;  // the hidden layers' values
-  std::vector<AlignedFloats> d;  // the objective's gradients by their values before the unit
+  // The objective's gradients by their sums (before LayerNorm and the unit).
+  std::vector<AlignedFloats> d;
   AlignedFloats output, output_gradient;
+  // With LayerNorm, of each hidden layer: the normalized sums and their scale, and the gradients by
+  // its gains and, behind them, its biases.
+  std::vector<AlignedFloats> normalized, inverse_deviation, norm_gradient;
 };
 
 // The passes of a multi-layer perceptron, derived by hand; parameters lie as kernels want them.
@@ -44,6 +48,7 @@ class PaddedMlp final {
   int64_t transposed_size() const { return transposed_size_; }
   int64_t num_hidden() const { return static_cast<int64_t>(layers_.size()) - 1; }
   int64_t width(int64_t hidden) const { return layers_[hidden].n; }
+  bool has_norm() const { return layers_[0].has_norm; }
   int64_t output_stride() const { return has_scalar_output() ? 1 : layers_.back().stride; }
   int64_t input_gradient_stride() const { return layers_[0].transposed_stride; }
 
@@ -71,10 +76,17 @@ class PaddedMlp final {
   struct Layer {
     int64_t k = 0, n = 0, stride = 0;  // inputs, outputs; from row to row of the weights
     int64_t weights = 0, bias = 0;     // where they begin
-    int64_t first_transposed = 0;      // rows of the weights from this one on
+    bool has_norm = false;             // of hidden layers: of all or of none
+    int64_t norm_gain = 0, norm_bias = 0;
+    int64_t first_transposed = 0;  // rows of the weights from this one on
     int64_t transposed = 0, transposed_stride = 0;
   };
 
+  // LayerNorm and the unit of hidden layer `l`, whose sums are in h; and back through LayerNorm,
+  // whose values' gradients are in d.
+  void Normalize(const float* parameters, int64_t l, int64_t rows, MlpBlock& block) const;
+  void NormalizeBack(const float* parameters, int64_t l, int64_t rows, const int32_t* picks,
+                     MlpBlock& block) const;
   bool has_scalar_output() const { return layers_.back().n == 1; }
   // Calls f(padded offset, flat offset, floats) for each run of parameters of network `e`.
   template <typename Function>

@@ -18,14 +18,14 @@ struct SacNetworks {
   const PaddedMlp& actor_mlp;
   const PaddedMlp& critic_mlp;
   const AlignedFloats &actor, &actor_transposed;
-  // Of both critics, one after the other.
+  // Of all critics, one after the other.
   const AlignedFloats &critics, &critics_transposed, &target_critics;
 };
 
 // What the rows of a worker add to the sums over the batch.
 struct SacSums {
-  double squared_error = 0;  // of both critics
-  double q = 0;              // of both critics
+  double squared_error = 0;  // of all critics
+  double q = 0;              // of all critics
   double actor_loss = 0;
   double log_pi = 0;
 };
@@ -45,16 +45,18 @@ class SacWorker final {
   void SetTransition(int64_t i, const ReplicaTransition& transition, const float* rows,
                      float weight = 1);
 
-  // Where noise comes from: of update `update` or, where it is given, from there.
-  struct Noise {
+  // What an update draws.  Noise is that of update `update` or, where it is given, comes from
+  // there.
+  struct Draws {
     uint64_t seed = 0, update = 0;
     const float *of_next_action = nullptr, *of_action = nullptr;  // [batch_size, action_size]
+    absl::Span<const int32_t> target_critics;  // the least of these is in the target
   };
 
   // Sets the gradient of the critics' objective by their parameters.
-  void DifferentiateCritics(const Noise& noise, float alpha);
+  void DifferentiateCritics(const Draws& draws, float alpha);
   // Sets the gradient of the actor's.
-  void DifferentiateActor(const Noise& noise, float alpha);
+  void DifferentiateActor(const Draws& draws, float alpha);
 
   int64_t begin() const { return begin_; }
   int64_t size() const { return end_ - begin_; }
@@ -72,18 +74,24 @@ class SacWorker final {
     int64_t first, count;
   };
 
+  int64_t action_stride() const { return RoomFor(model_.action_size); }
   InputRows RowsOf(const AlignedFloats& inputs, const Range& range) const;
   // Draws the actions of actor_.output into `inputs`; leaves log_pi_ and the rest.
-  void SampleActions(const Range& range, const Noise& noise, Draw what, AlignedFloats& inputs);
-  void DrawNoise(const Range& range, const Noise& noise, Draw what);
-  void DifferentiateCriticsOf(const Range& range, const Noise& noise, float alpha);
-  void DifferentiateActorOf(const Range& range, const Noise& noise, float alpha);
+  void SampleActions(const Range& range, const Draws& draws, Draw what, AlignedFloats& inputs);
+  void DrawNoise(const Range& range, const Draws& draws, Draw what);
+  void DifferentiateCriticsOf(const Range& range, const Draws& draws, float alpha);
+  void DifferentiateActorOf(const Range& range, const Draws& draws, float alpha);
+  // y_ = the target of the critics, whose noise and log pi are drawn for it.
+  void MakeTargets(const Range& range, const Draws& draws, float alpha);
+  void DifferentiateCritic(int64_t e, const Range& range);
   // action_gradient_ = -dQ/da / batch of the critics that the objective takes.
   void DifferentiateByAction(const Range& range);
-  const float* Critic(const AlignedFloats& of_both, int e) const {
-    return of_both.data() + e * networks_.critic_mlp.size();
+  // Adds what one of them adds to it, where `least_` and `ties_` say what it is worth.
+  void AddGradientByAction(int64_t e, const Range& range);
+  const float* Critic(const AlignedFloats& of_all, int64_t e) const {
+    return of_all.data() + e * networks_.critic_mlp.size();
   }
-  const float* Transposed(int e) const {
+  const float* Transposed(int64_t e) const {
     return networks_.critics_transposed.data() + e * networks_.critic_mlp.transposed_size();
   }
 
@@ -92,13 +100,15 @@ class SacWorker final {
   const Kernels& kernels_;
   const int64_t begin_, end_, inputs_;
   const int64_t input_stride_;  // of a critic's inputs: s, a
-  const float inverse_batch_;
+  const float inverse_batch_, inverse_critics_;
 
   AlignedFloats now_, next_;  // [rows, input_stride_]
   AlignedFloats reward_, discount_, weight_, absolute_errors_;
   // Of the block that is worked on.
-  MlpBlock actor_, critics_[2];
+  MlpBlock actor_;
+  std::vector<MlpBlock> critics_;
   AlignedFloats y_, log_pi_;
+  AlignedFloats least_, ties_;  // of the critics' values: the least, and how many have it
   AlignedFloats mean_, log_std_, noise_, action_, spread_, is_free_, log_prob_;  // [rows, act]
   AlignedArray<uint32_t> word0_, word1_;
   AlignedFloats action_gradient_, one_critics_;  // [rows, room for act]

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "learner/fused/cpu/kernels.h"
+
 namespace troupe::cpu {
 namespace {
 
@@ -21,6 +23,14 @@ inline Vec Max(Vec x, Vec y) { return x > y ? x : y; }
 inline Vec Min(Vec x, Vec y) { return x < y ? x : y; }
 inline Vec Clamp(Vec x, float low, float high) { return Min(Max(x, Same(low)), Same(high)); }
 inline Vec Abs(Vec x) { return (Vec)((IntVec)x & 0x7fffffff); }
+
+constexpr int64_t RoomOf(int64_t n) { return (n + kRowFloats - 1) / kRowFloats * kRowFloats; }
+
+inline float SumOf(Vec x) {
+  float sum = 0;
+  for (int i = 0; i < kLanes; ++i) sum += x[i];
+  return sum;
+}
 
 // e^x = scale (1 + p): scale is a power of two, p = e^r - 1 with |r| <= log(2) / 2.
 struct Exponential {

@@ -9,14 +9,6 @@
 namespace troupe::cpu {
 namespace {
 
-constexpr int64_t RoomOf(int64_t n) { return (n + kRowFloats - 1) / kRowFloats * kRowFloats; }
-
-inline float SumOf(Vec x) {
-  float sum = 0;
-  for (int i = 0; i < kLanes; ++i) sum += x[i];
-  return sum;
-}
-
 // Four rows at once, so that additions do not wait for each other.
 template <int kRows>
 void DotSome(const float* h, int64_t h_stride, int64_t n, const float* w, float bias, float* y) {
@@ -187,8 +179,9 @@ void Map(const float* x, int64_t n, float* y) {
 }
 
 constexpr Kernels MakeKernels(const char* name) {
-  return {name,       Multiply,  DotRows, SpreadRows, SumRows,  Transpose, Adam,    Squash,
-          SumSquares, DrawWords, Normals, Map<Tanh>,  Map<Exp>, Map<Log>,  Map<Elu>};
+  return {name,    Multiply,  DotRows,   SpreadRows,    SumRows,    Transpose,
+          Adam,    Squash,    Normalize, NormalizeBack, SumSquares, DrawWords,
+          Normals, Map<Tanh>, Map<Exp>,  Map<Log>,      Map<Elu>};
 }
 
 }  // namespace

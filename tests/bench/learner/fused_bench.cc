@@ -2,6 +2,7 @@
 // as lines of bench.jsonl.
 //   fused_bench [--device cuda|cpu] [--obs 17] [--act 6] [--batches 256,1024] [--seconds 2]
 //               [--exact] [--cluster 0] [--parts 0] [--nooverlap] [--graph 8] [--capacity 1000000]
+//               [--threads 1] [--critics 2] [--subset 2] [--layer_norm]
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -29,6 +30,10 @@ ABSL_FLAG(int, cluster, 0, "thread blocks that share 16 rows; 0: chosen");
 ABSL_FLAG(int, parts, 0, "thread blocks that share the sum over the rows; 0: chosen");
 ABSL_FLAG(bool, overlap, true, "kernels may begin before their predecessors have ended");
 ABSL_FLAG(int, graph, 8, "updates in a graph");
+ABSL_FLAG(int, threads, 1, "of a CPU");
+ABSL_FLAG(int, critics, 2, "critics");
+ABSL_FLAG(int, subset, 2, "critics whose least value is in the target");
+ABSL_FLAG(bool, layer_norm, false, "of policy and critics");
 ABSL_FLAG(int, capacity, 1000000, "rows of the replica");
 
 namespace troupe {
@@ -48,11 +53,24 @@ absl::StatusOr<double> UpdatesPerSecond(SacEngine& engine, absl::Duration durati
          absl::ToDoubleSeconds(absl::Now() - start);
 }
 
+// What the networks have beyond two plain critics.
+std::string OtherNetworks(const SacModel& model) {
+  std::string other;
+  if (model.num_critics != 2) {
+    other = absl::StrCat("/", model.target_subset, "-of-", model.num_critics, "-critics");
+  }
+  if (model.critic_layer_norm) absl::StrAppend(&other, "/layer_norm");
+  return other;
+}
+
 absl::StatusOr<nlohmann::ordered_json> Measure(int64_t batch) {
   SacModel model;
   model.observation_size = absl::GetFlag(FLAGS_obs);
   model.action_size = absl::GetFlag(FLAGS_act);
   model.actor_hidden = model.critic_hidden = {256, 256};
+  model.actor_layer_norm = model.critic_layer_norm = absl::GetFlag(FLAGS_layer_norm);
+  model.num_critics = absl::GetFlag(FLAGS_critics);
+  model.target_subset = absl::GetFlag(FLAGS_subset);
   model.batch_size = batch;
   model.target_entropy = -static_cast<float>(model.action_size);
   std::unique_ptr<SacEngine> engine;
@@ -65,7 +83,7 @@ absl::StatusOr<nlohmann::ordered_json> Measure(int64_t batch) {
     if (!cuda.ok()) return cuda.status();
     engine = *std::move(cuda);
   } else {
-    engine = MakeCpuSacEngine(model, 1);
+    engine = MakeCpuSacEngine(model, absl::GetFlag(FLAGS_threads));
   }
   RandomSac random(model);
   absl::Status status = engine->Load(random.State());
@@ -84,7 +102,7 @@ absl::StatusOr<nlohmann::ordered_json> Measure(int64_t batch) {
       {"name", "learner.sac"},
       {"case", absl::StrCat(absl::GetFlag(FLAGS_device), "/", model.observation_size, "-",
                             model.action_size, "/", batch, "/fused",
-                            absl::GetFlag(FLAGS_exact) ? "-fp32" : "")},
+                            absl::GetFlag(FLAGS_exact) ? "-fp32" : "", OtherNetworks(model))},
       {"value", *rate},
       {"unit", "updates/s"},
       {"machine", absl::GetFlag(FLAGS_device) == "cuda" ? CudaDeviceName(0) : Machine()}};

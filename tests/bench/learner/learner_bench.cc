@@ -3,6 +3,7 @@
 // LibTorch's BLAS.
 //   learner_bench [--algorithm sac|ppo|products] [--engine AUTO|FUSED|REFERENCE] [--device cpu]
 //                 [--obs 17] [--act 6] [--batch 256] [--threads 1] [--seconds 5]
+//                 [--set learner.sac.num_critics=10,learner.sac.min_subset=2]
 // OPENBLAS_NUM_THREADS=1 must be set, as it is for the learner.
 #include <malloc.h>
 
@@ -17,8 +18,10 @@
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "common/config_overrides.h"
 #include "common/window_batch.h"
 #include "learner/algorithm.h"
 #include "learner/make_algorithm.h"
@@ -32,6 +35,7 @@ ABSL_FLAG(int, obs, 17, "elements of an observation");
 ABSL_FLAG(int, act, 6, "elements of an action");
 ABSL_FLAG(int, batch, 256, "windows of a batch, or steps of a minibatch");
 ABSL_FLAG(int, threads, 1, "threads inside one update");
+ABSL_FLAG(std::vector<std::string>, set, {}, "settings of the configuration");
 ABSL_FLAG(double, seconds, 5, "how long to measure, after a fifth of it to warm up");
 
 namespace troupe {
@@ -122,6 +126,9 @@ absl::StatusOr<double> MeasureLearner() {
   } else {
     config.mutable_learner()->mutable_sac()->set_batch_size(absl::GetFlag(FLAGS_batch));
   }
+  for (const std::string& word : absl::GetFlag(FLAGS_set)) {
+    if (absl::Status status = ApplyOverride(word, config); !status.ok()) return status;
+  }
   const absl::StatusOr<Layout> layout = Layout::FromProto(MakeLayout());
   if (!layout.ok()) return layout.status();
   const auto algorithm = MakeAlgorithm(config, *layout);
@@ -143,13 +150,14 @@ absl::StatusOr<nlohmann::ordered_json> Measure() {
                               absl::Seconds(absl::GetFlag(FLAGS_seconds)))
           : MeasureLearner();
   if (!rate.ok()) return rate.status();
+  const std::string sets = absl::StrJoin(absl::GetFlag(FLAGS_set), ",");
   const std::string name =
       engine == "REFERENCE" ? absl::StrCat(algorithm, ".reference") : algorithm;
   return nlohmann::ordered_json{
       {"name", absl::StrCat("learner.", name)},
       {"case", absl::StrCat(absl::GetFlag(FLAGS_device), "/", absl::GetFlag(FLAGS_obs), "-",
                             absl::GetFlag(FLAGS_act), "/", absl::GetFlag(FLAGS_batch), "/",
-                            absl::GetFlag(FLAGS_threads))},
+                            absl::GetFlag(FLAGS_threads), sets.empty() ? "" : "/", sets)},
       {"value", *rate},
       {"unit", IsPpo() ? "minibatches/s" : "updates/s"},
       {"machine", Machine()}};

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <random>
+#include <set>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -87,21 +88,27 @@ Transitions ToTransitions(const RandomSac::Batch& batch, const Sizes& sizes) {
           .s_next = rows.select(1, 1).narrow(1, 0, sizes.observation)};
 }
 
-// What the reference will draw in its next update, as it draws it.
-std::vector<float> NextNoise(const Sac& sac, const Sizes& sizes) {
+// Fills in what the reference will draw in its next update, as it draws it.
+void DrawAsReference(const Sac& sac, const SacModel& model, RandomSac::Batch& batch) {
   const auto files = sac.Save();
   const auto file = Safetensors::Parse(files->at("rng_state.safetensors"));
   at::Generator generator = at::globalContext().defaultGenerator(torch::kCPU).clone();
   generator.set_state(
       *ReadTensor(*file, "generator", torch::kUInt8, generator.get_state().sizes().vec()));
-  std::vector<float> noise;
-  for (int i = 0; i < 2; ++i) {
-    const Tensor drawn = torch::empty({sizes.batch, sizes.action}, torch::kFloat64)
+  const auto draw_noise = [&] {
+    const Tensor drawn = torch::empty({model.batch_size, model.action_size}, torch::kFloat64)
                              .normal_(0, 1, generator)
                              .to(torch::kFloat32);
-    noise.insert(noise.end(), drawn.data_ptr<float>(), drawn.data_ptr<float>() + drawn.numel());
+    const float* const noise = drawn.data_ptr<float>();
+    batch.noise.insert(batch.noise.end(), noise, noise + drawn.numel());
+  };
+  draw_noise();
+  if (model.target_subset < model.num_critics) {
+    const Tensor order = torch::randperm(model.num_critics, generator, torch::kInt64);
+    const int64_t* const drawn = order.data_ptr<int64_t>();
+    batch.target_critics.assign(drawn, drawn + model.target_subset);
   }
-  return noise;
+  draw_noise();
 }
 
 double Distance(const std::vector<float>& a, const Tensor& b) {
@@ -121,7 +128,7 @@ class FusedAgainstReference : public testing::TestWithParam<FusedCase> {
 
   void UpdateBoth(bool weighted = false) {
     RandomSac::Batch batch = random_.MakeBatch();
-    batch.noise = NextNoise(*reference_, sizes_);
+    DrawAsReference(*reference_, engine_->model(), batch);
     Transitions b = ToTransitions(batch, sizes_);
     if (weighted) {
       batch.weights = random_.Uniform(sizes_.batch, 1);
@@ -183,37 +190,99 @@ TEST_P(FusedAgainstReference, TenUpdatesOfWeightedErrorsAgreeAndSoDoTheErrors) {
   EXPECT_LT(Distance(engine_->AbsoluteErrors(), expected), 1e-3);
 }
 
+void SetEnsemble(proto::Sac& c, int num_critics, int min_subset) {
+  c.set_num_critics(num_critics);
+  c.set_min_subset(min_subset);
+}
+
+void SetLayerNorm(proto::Sac& c, bool of_actor, bool of_critic) {
+  c.mutable_actor()->set_layer_norm(of_actor);
+  c.mutable_critic()->set_layer_norm(of_critic);
+}
+
+// Any shapes, units, ensembles and LayerNorm.
+std::vector<FusedCase> RandomCases() {
+  std::vector<FusedCase> cases;
+  std::mt19937 random(7);
+  const auto below = [&](int n) { return static_cast<int>(random() % n); };
+  const auto make_sizes = [&] {
+    std::vector<int> sizes(1 + below(3));
+    for (int& size : sizes) size = 2 + below(60);
+    return sizes;
+  };
+  for (int i = 0; i < 12; ++i) {
+    const std::vector<int> of_actor = make_sizes(), of_critic = make_sizes();
+    const int critics = std::vector<int>{1, 2, 3, 10}[i % 4], subset = 1 + below(critics);
+    const int norms = below(4), units = below(9);
+    const bool mean = below(2) == 1;
+    const Sizes sizes{1 + below(20), 1 + below(5), 1 + below(150), {}};
+    cases.push_back(
+        {"Random" + std::to_string(i), sizes, [=](proto::Sac& c) {
+           SetEnsemble(c, critics, subset);
+           SetLayerNorm(c, norms % 2, norms / 2);
+           c.set_actor_uses_mean_critic(mean);
+           c.mutable_actor()->mutable_hidden_sizes()->Assign(of_actor.begin(), of_actor.end());
+           c.mutable_critic()->mutable_hidden_sizes()->Assign(of_critic.begin(), of_critic.end());
+           const proto::Activation all[] = {proto::RELU, proto::TANH, proto::ELU};
+           c.mutable_actor()->set_activation(all[units % 3]);
+           c.mutable_critic()->set_activation(all[units / 3]);
+         }});
+  }
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, FusedAgainstReference, testing::ValuesIn(RandomCases()),
+                         [](const auto& info) { return info.param.name; });
+
 INSTANTIATE_TEST_SUITE_P(
     Cases, FusedAgainstReference,
-    testing::Values(FusedCase{"Small", {3, 2, 6, {5}}},
-                    FusedCase{"OddSizes", {11, 3, 37, {33, 70}}},
-                    FusedCase{"Lecture", {17, 6, 64, {256, 256}}},
-                    FusedCase{"Deep", {5, 1, 16, {32, 16, 24, 8}}},
-                    FusedCase{"TanhAndElu",
-                              {7, 2, 32, {40, 40}},
-                              [](proto::Sac& c) {
-                                c.mutable_actor()->set_activation(proto::TANH);
-                                c.mutable_critic()->set_activation(proto::ELU);
-                              }},
-                    FusedCase{"ClampedSpread",
-                              {7, 2, 32, {40, 40}},
-                              [](proto::Sac& c) {
-                                c.set_log_std_min(-0.05);
-                                c.set_log_std_max(0.05);
-                              }},
-                    FusedCase{"LikeRedq",
-                              {7, 2, 32, {40, 40}},
-                              [](proto::Sac& c) {
-                                c.set_actor_update_interval(3);
-                                c.set_actor_uses_mean_critic(true);
-                                c.set_backup_entropy(false);
-                              }},
-                    FusedCase{"FixedTemperature",
-                              {7, 2, 32, {40, 40}},
-                              [](proto::Sac& c) { c.set_entropy(proto::FIXED_TEMPERATURE); }},
-                    FusedCase{"NoEntropy",
-                              {7, 2, 32, {40, 40}},
-                              [](proto::Sac& c) { c.set_entropy(proto::NO_ENTROPY); }}),
+    testing::Values(
+        FusedCase{"Small", {3, 2, 6, {5}}}, FusedCase{"OddSizes", {11, 3, 37, {33, 70}}},
+        FusedCase{"Lecture", {17, 6, 64, {256, 256}}},
+        FusedCase{"Deep", {5, 1, 16, {32, 16, 24, 8}}},
+        FusedCase{"TanhAndElu",
+                  {7, 2, 32, {40, 40}},
+                  [](proto::Sac& c) {
+                    c.mutable_actor()->set_activation(proto::TANH);
+                    c.mutable_critic()->set_activation(proto::ELU);
+                  }},
+        FusedCase{"ClampedSpread",
+                  {7, 2, 32, {40, 40}},
+                  [](proto::Sac& c) {
+                    c.set_log_std_min(-0.05);
+                    c.set_log_std_max(0.05);
+                  }},
+        FusedCase{"LikeRedq",
+                  {7, 2, 32, {40, 40}},
+                  [](proto::Sac& c) {
+                    c.set_actor_update_interval(3);
+                    c.set_actor_uses_mean_critic(true);
+                    c.set_backup_entropy(false);
+                  }},
+        FusedCase{"OneCritic", {7, 2, 32, {40, 40}}, [](proto::Sac& c) { SetEnsemble(c, 1, 1); }},
+        FusedCase{"Redq",
+                  {7, 2, 32, {40, 40}},
+                  [](proto::Sac& c) {
+                    SetEnsemble(c, 10, 2);
+                    c.set_actor_uses_mean_critic(true);
+                  }},
+        FusedCase{
+            "LeastOfThree", {7, 2, 160, {40, 40}}, [](proto::Sac& c) { SetEnsemble(c, 3, 3); }},
+        FusedCase{"Rlpd",
+                  {7, 2, 32, {40, 40}},
+                  [](proto::Sac& c) {
+                    SetEnsemble(c, 10, 1);
+                    SetLayerNorm(c, false, true);
+                  }},
+        FusedCase{"LayerNorm",
+                  {17, 6, 160, {256, 256}},
+                  [](proto::Sac& c) { SetLayerNorm(c, true, true); }},
+        FusedCase{"FixedTemperature",
+                  {7, 2, 32, {40, 40}},
+                  [](proto::Sac& c) { c.set_entropy(proto::FIXED_TEMPERATURE); }},
+        FusedCase{"NoEntropy",
+                  {7, 2, 32, {40, 40}},
+                  [](proto::Sac& c) { c.set_entropy(proto::NO_ENTROPY); }}),
     [](const auto& info) { return info.param.name; });
 
 // Random windows, some of which end an episode.
@@ -295,7 +364,9 @@ TEST(FusedSacTest, ARestoredOneGoesOnBitByBit) {
 }
 
 TEST(FusedSacTest, EnginesTakeOverFromEachOtherAtACheckpoint) {
-  const proto::Sac config = ConfigOf(kWindows);
+  proto::Sac config = ConfigOf(kWindows);
+  SetEnsemble(config, 5, 2);
+  SetLayerNorm(config, true, true);
   const Layout layout = LayoutOf(kWindows.sizes);
   const auto reference = MakeReference(config, layout, torch::kFloat32, 5);
   SacEngine* engine = nullptr;
@@ -332,11 +403,72 @@ TEST(FusedSacTest, SaysWhichSettingItDoesNotCompute) {
     EXPECT_EQ(fused.status().code(), absl::StatusCode::kUnimplemented);
     return std::string(fused.status().message());
   };
-  EXPECT_THAT(refusal([](proto::Sac& c) { c.mutable_critic()->set_layer_norm(true); }),
-              HasSubstr("layer_norm"));
-  EXPECT_THAT(refusal([](proto::Sac& c) { c.set_num_critics(10); }), HasSubstr("num_critics"));
+  EXPECT_THAT(refusal([](proto::Sac& c) { c.mutable_critic()->set_dropout(0.1); }),
+              HasSubstr("dropout"));
+  EXPECT_THAT(refusal([](proto::Sac& c) { c.set_critic_kind(proto::V_FROM_REPLAY); }),
+              HasSubstr("critic_kind"));
   EXPECT_THAT(refusal([](proto::Sac& c) { c.mutable_recurrence()->set_kind(proto::GRU); }),
               HasSubstr("recurrence"));
+}
+
+// Of 64 transitions that end without a reward, number 17 ends with one.
+void FillWithASurprise(ReplicaStore& replica) {
+  std::vector<ReplicaTransition> transitions(64, {0, 1, 0, 0});
+  for (uint32_t i = 0; i < 64; ++i) transitions[i].state_slot = i;
+  transitions[17].reward = 50;
+  std::vector<float> rows(64 * replica.shape().row_floats());
+  for (size_t i = 0; i < rows.size(); ++i) rows[i] = std::sin(static_cast<float>(i));
+  ASSERT_TRUE(replica.WriteRows(0, rows).ok());
+  ASSERT_TRUE(replica.WriteTransitions(0, transitions).ok());
+  ASSERT_TRUE(replica.SetRange(0, 64).ok());
+}
+
+TEST(FusedSacTest, BothEnginesDrawByPriorityFromAReplicaWhatSurprisesThem) {
+  const proto::Sac config = ConfigOf(kWindows);
+  const Layout layout = LayoutOf(kWindows.sizes);
+  const auto reference = MakeReference(config, layout, torch::kFloat32);
+  const auto fused = MakeFused(config, layout, nullptr, 1, Prioritized(0.4, 1000));
+  std::vector<double> shares;
+  for (Algorithm* algorithm : std::initializer_list<Algorithm*>{&*reference, &*fused}) {
+    const auto replica =
+        algorithm->MakeReplica({.capacity = 64, .observation_size = 4, .action_size = 2});
+    ASSERT_TRUE(replica.ok()) << replica.status();
+    FillWithASurprise(**replica);
+    ASSERT_TRUE(algorithm->UpdateFromReplica(20, 0).ok());
+    EXPECT_EQ(algorithm->updates(), 20);
+    const auto* const store = dynamic_cast<const PrioritizedReplicaStore*>(*replica);
+    ASSERT_NE(store, nullptr);
+    std::vector<uint64_t> numbers(1000);
+    std::vector<float> probabilities(1000);
+    store->Draw(1, absl::MakeSpan(numbers), absl::MakeSpan(probabilities));
+    const auto surprise = std::find(numbers.begin(), numbers.end(), 17);
+    ASSERT_NE(surprise, numbers.end());
+    shares.push_back(probabilities[surprise - numbers.begin()]);
+  }
+  EXPECT_GT(shares[0], 0.2);  // 1 / 64 if all were alike
+  EXPECT_NEAR(shares[1], shares[0], 0.05);
+}
+
+TEST(FusedSacTest, DrawsTheCriticsOfTheTargetByItself) {
+  FusedCase c = kWindows;
+  c.change = [](proto::Sac& sac) { SetEnsemble(sac, 4, 2); };
+  SacEngine *drawing = nullptr, *told = nullptr;
+  const auto first = MakeFused(ConfigOf(c), LayoutOf(c.sizes), &drawing);
+  const auto second = MakeFused(ConfigOf(c), LayoutOf(c.sizes), &told);
+  RandomSac random(drawing->model());
+  const uint64_t seed = drawing->Save()->seed;
+  std::set<std::vector<int32_t>> drawn;
+  for (uint64_t update = 0; update < 10; ++update) {
+    RandomSac::Batch batch = random.MakeBatch();
+    ASSERT_TRUE(drawing->Update(batch.View()).ok());
+    std::vector<int32_t> order(4);
+    DrawSubset(seed, update, 4, 2, order.data());
+    batch.target_critics = {order[0], order[1]};
+    drawn.insert(batch.target_critics);
+    ASSERT_TRUE(told->Update(batch.View()).ok());
+  }
+  EXPECT_EQ(drawing->Save()->critics.values, told->Save()->critics.values);
+  EXPECT_GT(drawn.size(), 3);
 }
 
 TEST(FusedSacTest, DrawsFromItsReplicaWithinTheRange) {

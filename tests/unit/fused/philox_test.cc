@@ -39,5 +39,18 @@ TEST(PhiloxTest, NormalsHaveTheirMomentsAndDrawsAreEven) {
   for (const int count : counts) EXPECT_NEAR(count, kDraws / 10, 600);
 }
 
+TEST(PhiloxTest, SubsetsHoldDifferentOnesAndEachAsOften) {
+  constexpr int kDraws = 20000;
+  std::vector<int> counts(5);
+  for (uint64_t update = 0; update < kDraws; ++update) {
+    int32_t order[5];
+    DrawSubset(3, update, 5, 2, order);
+    ASSERT_NE(order[0], order[1]);
+    ++counts[order[0]];
+    ++counts[order[1]];
+  }
+  for (const int count : counts) EXPECT_NEAR(count, kDraws * 2 / 5, 300);
+}
+
 }  // namespace
 }  // namespace troupe

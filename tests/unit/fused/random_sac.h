@@ -35,12 +35,17 @@ class RandomSac final {
   struct Batch {
     std::vector<float> rows, weights, noise;
     std::vector<ReplicaTransition> transitions;
+    std::vector<int32_t> target_critics;
 
     SacBatch View() const {
-      return {.rows = rows, .transitions = transitions, .weights = weights, .noise = noise};
+      return {.rows = rows,
+              .transitions = transitions,
+              .weights = weights,
+              .noise = noise,
+              .target_critics = target_critics};
     }
   };
-  // Without weights, and without noise of its own.
+  // Without weights, and without draws of its own.
   Batch MakeBatch() {
     Batch batch;
     batch.rows = Uniform(2 * model_.batch_size * RowFloats(), 1);
@@ -80,6 +85,10 @@ class RandomSac final {
       const float range = 1 / std::sqrt(static_cast<float>(layer.k));
       const std::vector<float> drawn = Uniform(network.ensemble * (layer.k + 1) * layer.n, range);
       vector.values.insert(vector.values.end(), drawn.begin(), drawn.end());
+      if (!layer.has_norm) continue;
+      std::vector<float> norm = Uniform(2 * network.ensemble * layer.n, 0.5f);
+      for (int64_t i = 0; i < network.ensemble * layer.n; ++i) norm[i] += 1;  // the gains
+      vector.values.insert(vector.values.end(), norm.begin(), norm.end());
     }
     vector.m.assign(vector.values.size(), 0);
     vector.v.assign(vector.values.size(), 0);

@@ -27,6 +27,17 @@ SacModel ModelOf(int64_t observation, int64_t action, std::vector<int64_t> hidde
   return model;
 }
 
+// A policy with LayerNorm and an ensemble with it, of critics of other depth.
+SacModel EnsembleModel(int64_t batch) {
+  SacModel model = ModelOf(7, 3, {40, 33}, batch);
+  model.critic_hidden = {50, 20, 30};
+  model.actor_layer_norm = model.critic_layer_norm = true;
+  model.actor_unit = HiddenUnit::kTanh;
+  model.num_critics = 5;
+  model.target_subset = 2;
+  return model;
+}
+
 // ||a - b|| / ||b||.
 double Distance(const std::vector<float>& a, const std::vector<float>& b) {
   double difference = 0, norm = 0;
@@ -70,8 +81,8 @@ class CpuSacEngineTest : public testing::TestWithParam<std::tuple<int, Instructi
 };
 
 TEST_P(CpuSacEngineTest, ThreadsAndInstructionsChangeRoundingAlone) {
-  for (const SacModel& model :
-       {ModelOf(17, 6, {64, 64}, 256), ModelOf(5, 1, {33}, 20), ModelOf(3, 2, {16, 70, 8}, 300)}) {
+  for (const SacModel& model : {ModelOf(17, 6, {64, 64}, 256), ModelOf(5, 1, {33}, 20),
+                                ModelOf(3, 2, {16, 70, 8}, 300), EnsembleModel(150)}) {
     const auto plain = MakeCpuSacEngine(model, 1, *cpu::KernelsFor(InstructionSet::kPortable));
     const auto engine = MakeCpuSacEngine(model, threads(), *kernels_);
     ExpectNear(AfterUpdates(*engine, 2), AfterUpdates(*plain, 2), 1e-5);
@@ -79,7 +90,7 @@ TEST_P(CpuSacEngineTest, ThreadsAndInstructionsChangeRoundingAlone) {
 }
 
 TEST_P(CpuSacEngineTest, GivesTheSameBitsEveryTime) {
-  const SacModel model = ModelOf(11, 3, {40, 40}, 100);
+  const SacModel model = EnsembleModel(100);
   const SacState first = AfterUpdates(*MakeCpuSacEngine(model, threads(), *kernels_), 50);
   const SacState second = AfterUpdates(*MakeCpuSacEngine(model, threads(), *kernels_), 50);
   EXPECT_EQ(first.actor.values, second.actor.values);
@@ -89,7 +100,7 @@ TEST_P(CpuSacEngineTest, GivesTheSameBitsEveryTime) {
 }
 
 TEST_P(CpuSacEngineTest, GivesBackTheStateThatItWasGiven) {
-  const SacModel model = ModelOf(11, 3, {20, 35}, 64);
+  const SacModel model = EnsembleModel(64);
   const auto engine = MakeCpuSacEngine(model, threads(), *kernels_);
   const SacState state = AfterUpdates(*MakeCpuSacEngine(model, 1, *kernels_), 3);
   ASSERT_TRUE(engine->Load(state).ok());

@@ -124,6 +124,81 @@ TEST_P(CpuKernels, PassesOverRowsEqualPlainLoops) {
   }
 }
 
+// One row's LayerNorm, and what it makes of the gradients `d` by its results, in doubles.
+struct PlainNorm {
+  std::vector<double> x;  // normalized
+  double scale;           // 1 / deviation
+
+  explicit PlainNorm(const Rows& z, int64_t row) : x(z.width()) {
+    const auto n = static_cast<double>(z.width());
+    double mean = 0, variance = 0;
+    for (int64_t j = 0; j < z.width(); ++j) mean += z(row, j) / n;
+    for (int64_t j = 0; j < z.width(); ++j) variance += std::pow(z(row, j) - mean, 2) / n;
+    scale = 1 / std::sqrt(variance + kNormEpsilon);
+    for (int64_t j = 0; j < z.width(); ++j) x[j] = (z(row, j) - mean) * scale;
+  }
+
+  double Back(const Rows& gain, const Rows& d, int64_t row, int64_t j) const {
+    const auto n = static_cast<double>(x.size());
+    double mean = 0, mean_x = 0;
+    for (size_t i = 0; i < x.size(); ++i) {
+      mean += gain(0, i) * d(row, i) / n;
+      mean_x += gain(0, i) * d(row, i) * x[i] / n;
+    }
+    return scale * (gain(0, j) * d(row, j) - mean - mean_x * x[j]);
+  }
+};
+
+TEST_P(CpuKernels, LayerNormAndTheWayBackThroughItEqualPlainLoops) {
+  for (int trial = 0; trial < 200; ++trial) {
+    const int64_t rows = Size(50), n = 1 + Size(300);
+    const Unit unit = AnyUnit();
+    const Rows z = Rows::Random(rows, n, engine_), gain = Rows::Random(1, n, engine_);
+    const Rows bias = Rows::Random(1, n, engine_), before = Rows::Random(rows, n, engine_);
+    const std::vector<int32_t> picks = AnyRows(rows, rows, engine_);
+    const bool has_picks = Below(2);
+    Rows h(rows, n), x(rows, n), deviation(1, rows), d(rows, n);
+    std::copy_n(z.data(), rows * z.stride(), h.data());
+    std::copy_n(before.data(), rows * z.stride(), d.data());
+    Rows sums(1, n), bias_sums(1, n);
+    kernels_->normalize({.rows = rows,
+                         .n = n,
+                         .stride = z.stride(),
+                         .gain = gain.data(),
+                         .bias = bias.data(),
+                         .unit = unit,
+                         .h = h.data(),
+                         .normalized = x.data(),
+                         .inverse_deviation = deviation.data()});
+    kernels_->normalize_back({.rows = rows,
+                              .n = n,
+                              .stride = z.stride(),
+                              .gain = gain.data(),
+                              .normalized = x.data(),
+                              .inverse_deviation = deviation.data(),
+                              .from_rows = has_picks ? picks.data() : nullptr,
+                              .d = d.data(),
+                              .gain_gradient = sums.data(),
+                              .bias_gradient = bias_sums.data()});
+    std::vector<double> gain_sums(n), plain_sums(n);
+    for (int64_t i = 0; i < rows; ++i) {
+      const PlainNorm plain(z, i), picked(z, has_picks ? picks[i] : i);
+      const double tolerance = 1e-5 * std::max(1.0, picked.scale);
+      for (int64_t j = 0; j < n; ++j) {
+        ASSERT_NEAR(h(i, j), Activate(unit, plain.x[j] * gain(0, j) + bias(0, j)), 1e-4);
+        ASSERT_NEAR(d(i, j), picked.Back(gain, before, i, j), tolerance) << rows << "x" << n;
+        gain_sums[j] += before(i, j) * picked.x[j];
+        plain_sums[j] += before(i, j);
+      }
+    }
+    for (int64_t j = 0; j < n; ++j) {
+      ASSERT_NEAR(sums(0, j), gain_sums[j], 1e-4);
+      ASSERT_NEAR(bias_sums(0, j), plain_sums[j], 1e-4);
+    }
+    for (const Rows* all : {&d, &x, &sums, &bias_sums}) ExpectRoomIsZero(*all);
+  }
+}
+
 TEST_P(CpuKernels, TransposeMovesEveryElementAndClearsTheRoom) {
   for (int trial = 0; trial < 100; ++trial) {
     const int64_t rows = Size(100), n = Size(100);

@@ -181,18 +181,19 @@ TEST_P(ClosedGradient, IsThatOfTheObjectives) {
     const auto from = [begin = begin](const Tensor& tensor) {
       return tensor.data_ptr<float>() + begin * tensor.stride(0);
     };
-    AddPpoRows(config,
-               {.rows = end - begin,
-                .action_size = 3,
-                .mean = from(x.mean),
-                .mean_stride = 3,
-                .v = from(x.v),
-                .a = from(x.a),
-                .log_mu = from(x.log_mu),
-                .advantage = from(x.advantage),
-                .target = from(x.target),
-                .v_old = from(x.v_old)},
-               scale, n, {.mean = from(of_mean), .v = from(of_v)}, g);
+    AddGaussianRows(config,
+                    {.rows = end - begin,
+                     .action_size = 3,
+                     .head = from(x.mean),
+                     .head_stride = 3,
+                     .a = from(x.a),
+                     .log_mu = from(x.log_mu),
+                     .advantage = from(x.advantage)},
+                    scale, n, from(of_mean), g);
+    AddValueRows(
+        config,
+        {.rows = end - begin, .v = from(x.v), .target = from(x.target), .v_old = from(x.v_old)}, n,
+        from(of_v), g);
   }
 
   const Tensor mean = x.mean.clone().requires_grad_(true), v = x.v.clone().requires_grad_(true);

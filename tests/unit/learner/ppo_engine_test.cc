@@ -36,6 +36,7 @@ std::vector<EngineCase> Engines() {
     };
   };
   return {{"Cpu", 40, [](const PpoModel& model) { return MakeCpuPpoEngine(model); }},
+          {"CpuOnTwoThreads", 20, [](const PpoModel& model) { return MakeCpuPpoEngine(model, 2); }},
           {"BlocksOfOneThread", 20, blocks_of(1)},
           {"BlocksOfThreads", 10, blocks_of(32)}};
 }
@@ -74,15 +75,41 @@ class PpoEngineTest : public testing::TestWithParam<EngineCase> {
   }
 
   Layout layout() const {
+    if (!num_choices_.empty()) {
+      return DiscreteLayout(static_cast<int>(observation_size_), num_choices_);
+    }
     return ContinuousLayout(static_cast<int>(observation_size_),
                             std::vector<double>(action_size_, -1),
                             std::vector<double>(action_size_, 1));
   }
 
+  void AnyChoices() {
+    num_choices_.clear();
+    for (int64_t elements = 1 + Below(4); elements > 0; --elements) {
+      num_choices_.push_back(static_cast<uint32_t>(1 + Below(9)));
+    }
+  }
+
   Ppo::Steps AnySteps(int64_t n) const {
+    if (!num_choices_.empty()) return AnyStepsOfChoices(n);
     return {.s = torch::randn({n, observation_size_}),
             .a = torch::randn({n, action_size_}),
             .log_mu = torch::randn({n}) - 1.4 * static_cast<double>(action_size_),
+            .advantage = torch::randn({n}),
+            .target = torch::randn({n}),
+            .v_old = torch::randn({n})};
+  }
+
+  Ppo::Steps AnyStepsOfChoices(int64_t n) const {
+    std::vector<Tensor> choices;
+    Tensor log_mu = 0.3 * torch::randn({n});
+    for (const uint32_t each : num_choices_) {
+      choices.push_back(torch::randint(each, {n, 1}, torch::kInt64));
+      log_mu -= std::log(static_cast<double>(each));
+    }
+    return {.s = torch::randn({n, observation_size_}),
+            .a = torch::cat(choices, 1),
+            .log_mu = log_mu,
             .advantage = torch::randn({n}),
             .target = torch::randn({n}),
             .v_old = torch::randn({n})};
@@ -115,14 +142,8 @@ class PpoEngineTest : public testing::TestWithParam<EngineCase> {
   }
 
   std::mt19937 engine_{1};
-  int64_t observation_size_ = 1, action_size_ = 1;
-};
-
-// Adam's first moments are a tenth of the gradients then.
-TEST_P(PpoEngineTest, EveryGradientIsThatOfAutograd) {
-  torch::manual_seed(1);
-  for (int trial = 0; trial < GetParam().trials; ++trial) {
-    observation_size_ = 1 + Below(40), action_size_ = 1 + Below(20);
+  // One update; Adam's first moments are a tenth of the gradients then.
+  void ExpectGradientOfAutograd(int trial, double tolerance) {
     proto::Ppo config = AnyConfig();
     config.set_epochs(1);
     config.set_minibatch_size(0);
@@ -130,14 +151,9 @@ TEST_P(PpoEngineTest, EveryGradientIsThatOfAutograd) {
     const Ppo::Steps steps = AnySteps(1 + Below(300));
     ASSERT_TRUE(fused->Improve(steps).ok());
     ASSERT_TRUE(reference->Improve(steps).ok());
-    ExpectEqual(*fused, *reference, 2e-4, "trial " + std::to_string(trial));
+    ExpectEqual(*fused, *reference, tolerance, "trial " + std::to_string(trial));
   }
-}
-
-TEST_P(PpoEngineTest, TenUpdatesAreThoseOfAutograd) {
-  torch::manual_seed(2);
-  for (int trial = 0; trial < GetParam().trials / 2; ++trial) {
-    observation_size_ = 1 + Below(40), action_size_ = 1 + Below(20);
+  void ExpectTenUpdatesOfAutograd(int trial, double tolerance) {
     proto::Ppo config = AnyConfig();
     config.set_epochs(2);
     config.set_minibatch_size(64);
@@ -146,7 +162,44 @@ TEST_P(PpoEngineTest, TenUpdatesAreThoseOfAutograd) {
     ASSERT_TRUE(fused->Improve(steps).ok());
     ASSERT_TRUE(reference->Improve(steps).ok());
     EXPECT_EQ(fused->updates(), 10);
-    ExpectEqual(*fused, *reference, 2e-3, "trial " + std::to_string(trial));
+    ExpectEqual(*fused, *reference, tolerance, "trial " + std::to_string(trial));
+  }
+
+  int64_t observation_size_ = 1, action_size_ = 1;
+  std::vector<uint32_t> num_choices_;  // of discrete actions
+};
+
+TEST_P(PpoEngineTest, EveryGradientIsThatOfAutograd) {
+  torch::manual_seed(1);
+  for (int trial = 0; trial < GetParam().trials; ++trial) {
+    observation_size_ = 1 + Below(40), action_size_ = 1 + Below(20);
+    ASSERT_NO_FATAL_FAILURE(ExpectGradientOfAutograd(trial, 2e-4));
+  }
+}
+
+TEST_P(PpoEngineTest, TenUpdatesAreThoseOfAutograd) {
+  torch::manual_seed(2);
+  for (int trial = 0; trial < GetParam().trials / 2; ++trial) {
+    observation_size_ = 1 + Below(40), action_size_ = 1 + Below(20);
+    ASSERT_NO_FATAL_FAILURE(ExpectTenUpdatesOfAutograd(trial, 2e-3));
+  }
+}
+
+TEST_P(PpoEngineTest, EveryGradientOfAPolicyOfChoicesIsThatOfAutograd) {
+  torch::manual_seed(6);
+  for (int trial = 0; trial < GetParam().trials; ++trial) {
+    observation_size_ = 1 + Below(40);
+    AnyChoices();
+    ASSERT_NO_FATAL_FAILURE(ExpectGradientOfAutograd(trial, 5e-4));
+  }
+}
+
+TEST_P(PpoEngineTest, TenUpdatesOfAPolicyOfChoicesAreThoseOfAutograd) {
+  torch::manual_seed(7);
+  for (int trial = 0; trial < GetParam().trials / 2; ++trial) {
+    observation_size_ = 1 + Below(40);
+    AnyChoices();
+    ASSERT_NO_FATAL_FAILURE(ExpectTenUpdatesOfAutograd(trial, 5e-3));
   }
 }
 
@@ -221,6 +274,28 @@ TEST_P(PpoEngineTest, SaysWhatItLeavesToAutograd) {
               testing::HasSubstr("dropout"));
   EXPECT_THAT(refusal([](proto::Ppo& c) { c.set_surrogate(proto::KL_PENALTY); }),
               testing::HasSubstr("KL"));
+}
+
+TEST(CpuPpoEngineTest, TwoThreadsGiveTheBitsOfOne) {
+  proto::Ppo config;
+  config.set_max_gradient_norm(0.5);
+  std::vector<std::unique_ptr<Ppo>> learners;
+  for (const int threads : {1, 2}) {
+    const auto make = [threads](const PpoModel& model) { return MakeCpuPpoEngine(model, threads); };
+    learners.push_back(*Ppo::Create({.config = config, .seed = 3, .make_engine = make},
+                                    ContinuousLayout(17, {-1, -1, -1}, {1, 1, 1})));
+  }
+  torch::manual_seed(8);
+  for (int batch = 0; batch < 10; ++batch) {
+    const Ppo::Steps steps{.s = torch::randn({2048, 17}),
+                           .a = torch::randn({2048, 3}),
+                           .log_mu = torch::randn({2048}) - 4.2,
+                           .advantage = torch::randn({2048}),
+                           .target = torch::randn({2048}),
+                           .v_old = torch::randn({2048})};
+    for (const auto& learner : learners) ASSERT_TRUE(learner->Improve(steps).ok());
+    ASSERT_EQ(learners[0]->Save().value(), learners[1]->Save().value()) << "batch " << batch;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Engines, PpoEngineTest, testing::ValuesIn(Engines()),

@@ -104,7 +104,7 @@ class SharedPpoTest : public testing::TestWithParam<PpoCase> {
   std::unique_ptr<Ppo> Make(RankGroup* ranks) const {
     MakePpoEngine make;
     if (GetParam().fused) {
-      make = [ranks](const PpoModel& model) { return MakeCpuPpoEngine(model, ranks); };
+      make = [ranks](const PpoModel& model) { return MakeCpuPpoEngine(model, 1, ranks); };
     }
     auto ppo = Ppo::Create({.config = config_, .make_engine = make, .ranks = ranks}, layout());
     EXPECT_TRUE(ppo.ok()) << ppo.status();
