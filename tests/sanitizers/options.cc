@@ -16,3 +16,7 @@ extern "C" const char* __ubsan_default_options() { return "print_stacktrace=1"; 
 extern "C" const char* __tsan_default_options() {
   return "ignore_noninstrumented_modules=1:halt_on_error=1:history_size=4";
 }
+
+// gRPC's executor may have ended a thread, and not yet joined it, where a program ends right after
+// its last call.
+extern "C" const char* __tsan_default_suppressions() { return "thread:libgpr.so\n"; }

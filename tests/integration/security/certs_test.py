@@ -52,9 +52,10 @@ class CertsTest(unittest.TestCase):
         for role in ("actor", "learner", "operator", "replay_server"):
             health = self.ask(address, "--health", f"--tls_dir={self.certs / role}")
             self.assertEqual(health.returncode, 0, health.stderr)
-        self.assertEqual(self.ask(address, "--health").returncode, 1)
+        plaintext = self.ask(address, "--health")
+        self.assertEqual(plaintext.returncode, 1, plaintext.stderr)
         refused = self.ask(address, "--backup=b", f"--tls_dir={self.certs / 'actor'}")
-        self.assertEqual(refused.returncode, 1)
+        self.assertEqual(refused.returncode, 1, refused.stderr)
         self.assertIn("role 'actor' may not call Backup", refused.stderr)
         itself = self.ask(address, "--backup=b", f"--tls_dir={self.certs / 'replay_server'}")
         self.assertIn("role 'replay_server' may not call Backup", itself.stderr)
