@@ -2,118 +2,10 @@
 
 #include <algorithm>
 
+#include "learner/fused/rows_builder.h"
+
 namespace troupe {
 namespace {
-
-constexpr int kFloatsOf16Bytes = 4;
-
-// Steps and jobs in the making, and places in shared memory.
-class Builder final {
- public:
-  explicit Builder(const DeviceNetworks& networks) {
-    int widest = 0;
-    for (const PackedNetwork* network : {&networks.actor_network, &networks.critic_network}) {
-      for (int l = 0; l < network->num_hidden(); ++l) {
-        widest = std::max(widest, network->layers[l].padded_n);
-      }
-    }
-    RowsLayout& layout = built_.layout;
-    layout.hidden_stride = SharedStride(widest);
-    layout.input_stride = SharedStride(networks.critic_network.layers[0].padded_k);
-    layout.value_width = networks.critic_network.head().padded_k;
-    layout.s_a = TakeRows(1, layout.input_stride);
-  }
-
-  RowsLayout& layout() { return built_.layout; }
-
-  int Take(int floats) {
-    const int taken = built_.layout.size;
-    built_.layout.size += RoundUp(floats, kFloatsOf16Bytes);
-    return taken;
-  }
-  // `n` arrays of kTileRows rows.
-  int TakeRows(int n, int stride) { return Take(n * SizeOf(stride)); }
-  static int SizeOf(int stride) { return kTileRows / 2 * stride; }
-
-  void BeginStep(Before before, bool everywhere) {
-    RowsStep& step = built_.program.steps[built_.num_steps++];
-    step.before = before;
-    step.first_job = built_.num_jobs;
-    step.everywhere = everywhere ? 1 : 0;
-  }
-  void AddJob(const ProductJob& job) { built_.program.jobs[built_.num_jobs++] = job; }
-
-  // A product of few outputs, as sums over parts of its inputs that many warps make; part p of it
-  // goes to the arrays of rows from `output` on.
-  void AddParts(const ProductJob& job, int parts, int output, int output_stride) {
-    for (int p = 0; p < parts; ++p) {
-      ProductJob part = job;
-      part.blocks = job.blocks / parts;
-      part.first_block = p * part.blocks;
-      part.input += 2 * kBlockK * part.first_block;
-      if (p > 0) part.bias = nullptr;
-      part.output = output + p * SizeOf(output_stride);
-      part.output_stride = output_stride;
-      AddJob(part);
-    }
-  }
-
-  // From a layer's inputs to its outputs.
-  static ProductJob Forward(const PackedLayer& layer, const float* values) {
-    ProductJob job;
-    job.weights = values + layer.weights;
-    job.bias = values + layer.bias;
-    job.width = layer.padded_n;
-    job.blocks = job.row_blocks = layer.padded_k / kBlockK;
-    job.tiles = layer.padded_n / kTileColumns;
-    return job;
-  }
-  // From gradients of its outputs to those of its inputs.
-  static ProductJob Backward(const PackedLayer& layer, const float* transposed) {
-    ProductJob job;
-    job.weights = transposed + layer.transposed;
-    job.width = layer.padded_k;
-    job.blocks = job.row_blocks = layer.transposed_n / kBlockK;
-    job.tiles = layer.padded_k / kTileColumns;
-    return job;
-  }
-  static void Activate(HiddenUnit unit, ProductJob& job) {
-    job.combine = Combine::kActivate;
-    job.unit = unit;
-    job.is_shared = 1;
-  }
-  static void MultiplyBySlope(HiddenUnit unit, const float* h, ProductJob& job) {
-    job.combine = Combine::kMultiplyBySlope;
-    job.unit = unit;
-    job.mask = h;
-    job.is_shared = 1;
-  }
-  void From(int input, int stride, ProductJob& job) const {
-    job.input = input;
-    job.input_stride = stride;
-  }
-  void FromHidden(int input, ProductJob& job) const {
-    From(input, built_.layout.hidden_stride, job);
-  }
-  void ToHidden(int output, ProductJob& job) const {
-    job.output = output;
-    job.output_stride = built_.layout.hidden_stride;
-  }
-
-  BuiltProgram Finish(int num_values) {
-    RowsLayout& layout = built_.layout;
-    layout.value_head = Take(num_values * layout.value_width);
-    layout.values = Take(num_values * kTileRows);
-    layout.value_gradient = Take(2 * kTileRows);
-    layout.barriers = Take(2 * built_.num_steps);
-    layout.steps = Take(built_.num_steps * static_cast<int>(sizeof(RowsStep) / sizeof(float)));
-    layout.jobs = Take(built_.num_jobs * static_cast<int>(sizeof(ProductJob) / sizeof(float)));
-    return built_;
-  }
-
- private:
-  BuiltProgram built_;
-};
 
 // Into how many parts the sums over `width` inputs may be cut.
 int PartsOf(int width) {
@@ -161,7 +53,7 @@ class CriticRowsBuilder final {
   // Two places take turns.
   int Hidden(int layer, int branch) {
     return hidden_ +
-           (layer % 2 * kBranches + branch) * Builder::SizeOf(builder_.layout().hidden_stride);
+           (layer % 2 * kBranches + branch) * RowsBuilder::SizeOf(builder_.layout().hidden_stride);
   }
   const float* Critic(int e) const {
     return networks_.critics.values + e * networks_.critic_network.size;
@@ -174,8 +66,8 @@ class CriticRowsBuilder final {
       const PackedLayer& layer =
           is_actor ? networks_.actor_network.layers[l] : networks_.critic_network.layers[l];
       ProductJob job =
-          Builder::Forward(layer, is_actor ? networks_.actor.values : Critic(branch - 2));
-      Builder::Activate(is_actor ? networks_.actor_unit : networks_.critic_unit, job);
+          RowsBuilder::Forward(layer, is_actor ? networks_.actor.values : Critic(branch - 2));
+      RowsBuilder::Activate(is_actor ? networks_.actor_unit : networks_.critic_unit, job);
       FromBelow(l, l - 1, branch, branch == 0, job);
       builder_.ToHidden(Hidden(l, branch), job);
       if (branch == 1) job.kept = networks_.actor_h[l];
@@ -200,10 +92,11 @@ class CriticRowsBuilder final {
     const RowsLayout& layout = builder_.layout();
     builder_.BeginStep(Before::kNothing, /*everywhere=*/false);
     for (int j = 0; j < 2; ++j) {
-      ProductJob job = Builder::Forward(networks_.actor_network.head(), networks_.actor.values);
+      ProductJob job = RowsBuilder::Forward(networks_.actor_network.head(), networks_.actor.values);
       builder_.FromHidden(Hidden(num_hidden_ - 1, j), job);
       const int parts = layout.head_parts;
-      builder_.AddParts(job, parts, layout.head + j * parts * Builder::SizeOf(layout.head_stride),
+      builder_.AddParts(job, parts,
+                        layout.head + j * parts * RowsBuilder::SizeOf(layout.head_stride),
                         layout.head_stride);
     }
   }
@@ -212,9 +105,9 @@ class CriticRowsBuilder final {
     builder_.BeginStep(l == 0 ? Before::kDrawActions : Before::kNothing, /*everywhere=*/true);
     for (int e = 0; e < 2; ++e) {
       ProductJob job =
-          Builder::Forward(networks_.critic_network.layers[l],
-                           networks_.target_critics + e * networks_.critic_network.size);
-      Builder::Activate(networks_.critic_unit, job);
+          RowsBuilder::Forward(networks_.critic_network.layers[l],
+                               networks_.target_critics + e * networks_.critic_network.size);
+      RowsBuilder::Activate(networks_.critic_unit, job);
       FromBelow(l, num_hidden_ + l - 1, e, /*of_next=*/true, job);
       builder_.ToHidden(Hidden(num_hidden_ + l, e), job);
       builder_.AddJob(job);
@@ -226,10 +119,10 @@ class CriticRowsBuilder final {
     const int width = network.layers[l].padded_k, last = num_hidden_ - 1;
     if (l < last) builder_.BeginStep(Before::kNothing, /*everywhere=*/l > 1);
     for (int e = 0; e < 2; ++e) {
-      ProductJob job = Builder::Backward(
+      ProductJob job = RowsBuilder::Backward(
           network.layers[l], networks_.critics.transposed + e * network.transposed_size);
-      Builder::MultiplyBySlope(networks_.critic_unit,
-                               OfCritic(networks_.critic_h[l - 1], e, padded_batch_, width), job);
+      RowsBuilder::MultiplyBySlope(
+          networks_.critic_unit, OfCritic(networks_.critic_h[l - 1], e, padded_batch_, width), job);
       builder_.FromHidden(l == last ? Hidden(num_hidden_, 2 + e) : Hidden(last - l - 1, e), job);
       job.kept = OfCritic(networks_.critic_d[l - 1], e, padded_batch_, width);
       if (l > 1) builder_.ToHidden(Hidden(last - l, e), job);
@@ -239,7 +132,7 @@ class CriticRowsBuilder final {
 
   const DeviceNetworks& networks_;
   const int num_hidden_, padded_batch_;
-  Builder builder_;
+  RowsBuilder builder_;
   int hidden_ = 0;
 };
 
@@ -279,7 +172,8 @@ class ActorRowsBuilder final {
   static constexpr int kRing = 3;
 
   int Ring(int place, int critic) {
-    return ring_ + (place % kRing * 2 + critic) * Builder::SizeOf(builder_.layout().hidden_stride);
+    return ring_ +
+           (place % kRing * 2 + critic) * RowsBuilder::SizeOf(builder_.layout().hidden_stride);
   }
 
   void AddCriticLayer(int l) {
@@ -287,8 +181,8 @@ class ActorRowsBuilder final {
     builder_.BeginStep(Before::kNothing, /*everywhere=*/true);
     for (int e = 0; e < 2; ++e) {
       ProductJob job =
-          Builder::Forward(network.layers[l], networks_.critics.values + e * network.size);
-      Builder::Activate(networks_.critic_unit, job);
+          RowsBuilder::Forward(network.layers[l], networks_.critics.values + e * network.size);
+      RowsBuilder::Activate(networks_.critic_unit, job);
       if (l == 0) {
         builder_.From(builder_.layout().s_a, builder_.layout().input_stride, job);
       } else {
@@ -305,9 +199,9 @@ class ActorRowsBuilder final {
     builder_.BeginStep(l == num_hidden_ - 1 ? Before::kValues : Before::kNothing,
                        /*everywhere=*/true);
     for (int e = 0; e < 2; ++e) {
-      ProductJob job = Builder::Backward(
+      ProductJob job = RowsBuilder::Backward(
           network.layers[l], networks_.critics.transposed + e * network.transposed_size);
-      Builder::MultiplyBySlope(
+      RowsBuilder::MultiplyBySlope(
           networks_.critic_unit,
           OfCritic(networks_.critic_h[l - 1], e, padded_batch_, network.layers[l].padded_k), job);
       builder_.FromHidden(Ring(place, e), job);
@@ -323,16 +217,17 @@ class ActorRowsBuilder final {
     builder_.BeginStep(num_hidden_ == 1 ? Before::kValues : Before::kNothing,
                        /*everywhere=*/false);
     for (int e = 0; e < 2; ++e) {
-      ProductJob job = Builder::Backward(
+      ProductJob job = RowsBuilder::Backward(
           network.layers[0], networks_.critics.transposed + e * network.transposed_size);
       job.first_tile = first_tile_;
       job.tiles = last_tile_ - first_tile_ + 1;
       builder_.FromHidden(Ring(place, e), job);
       job.output_shift = first_tile_ * kTileColumns;
       const int parts = layout.action_parts;
-      builder_.AddParts(job, parts,
-                        layout.action_gradient + e * parts * Builder::SizeOf(layout.action_stride),
-                        layout.action_stride);
+      builder_.AddParts(
+          job, parts,
+          layout.action_gradient + e * parts * RowsBuilder::SizeOf(layout.action_stride),
+          layout.action_stride);
     }
   }
 
@@ -341,8 +236,8 @@ class ActorRowsBuilder final {
     const PackedLayer& head = networks_.actor_network.head();
     const RowsLayout& layout = builder_.layout();
     builder_.BeginStep(Before::kHeadGradients, /*everywhere=*/false);
-    ProductJob job = Builder::Backward(head, networks_.actor.transposed);
-    Builder::MultiplyBySlope(networks_.actor_unit, networks_.actor_h[num_hidden_ - 1], job);
+    ProductJob job = RowsBuilder::Backward(head, networks_.actor.transposed);
+    RowsBuilder::MultiplyBySlope(networks_.actor_unit, networks_.actor_h[num_hidden_ - 1], job);
     job.is_shared = 0;
     builder_.From(layout.head_gradient, layout.head_gradient_stride, job);
     builder_.ToHidden(Ring(place + 1, 0), job);
@@ -353,8 +248,8 @@ class ActorRowsBuilder final {
   void AddActorBackward(int l, int place) {
     builder_.BeginStep(Before::kNothing, /*everywhere=*/l > 1);
     ProductJob job =
-        Builder::Backward(networks_.actor_network.layers[l], networks_.actor.transposed);
-    Builder::MultiplyBySlope(networks_.actor_unit, networks_.actor_h[l - 1], job);
+        RowsBuilder::Backward(networks_.actor_network.layers[l], networks_.actor.transposed);
+    RowsBuilder::MultiplyBySlope(networks_.actor_unit, networks_.actor_h[l - 1], job);
     builder_.FromHidden(Ring(place, 0), job);
     if (l > 1) builder_.ToHidden(Ring(place + 1, 0), job);
     job.kept = networks_.actor_d[l - 1];
@@ -364,7 +259,7 @@ class ActorRowsBuilder final {
   const DeviceNetworks& networks_;
   const int num_hidden_, padded_batch_;
   const int first_tile_, last_tile_;  // of a critic's inputs, with actions in them
-  Builder builder_;
+  RowsBuilder builder_;
   int ring_ = 0;
 };
 
