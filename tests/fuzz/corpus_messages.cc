@@ -6,9 +6,11 @@
 #include <vector>
 
 #include "common/crc32c.h"
+#include "common/row_codec.h"
 #include "proto/replay.pb.h"
 #include "proto/weights.pb.h"
 #include "tests/fuzz/corpus.h"
+#include "tests/fuzz/encoded_rows.h"
 #include "tests/unit/replica/made_up_rows.h"
 
 namespace troupe {
@@ -115,6 +117,43 @@ void AddWeightsCalls(const Corpus& corpus) {
   proto::SubscribeRequest subscribe;
   subscribe.set_run("run");
   AddCall(corpus, "subscribe", 7, {subscribe.SerializeAsString()});
+}
+
+// Rows of the layout, each with other bytes, some of which become smaller.
+std::string EncodedRows(const proto::Layout& layout, size_t count) {
+  const RowCodec codec(Layout::FromProto(layout).value());
+  std::string rows;
+  for (size_t i = 0; i < count; ++i) {
+    std::string packed(codec.sizes().packed(), '\0');
+    for (size_t at = sizeof(RowHeader); i % 2 == 1 && at < packed.size(); ++at) {
+      packed[at] = static_cast<char>(i * at * at);
+    }
+    codec.Encode(packed, &rows);
+  }
+  return rows;
+}
+
+// Encoded rows that evict others, and are told; table 8 of requests.h.
+void AddEncodedTable(const Corpus& corpus) {
+  proto::AppendRequest request;
+  for (const size_t count : {100, 130, 60}) {
+    proto::RowRun* run = request.add_runs();
+    run->set_stream(count);
+    run->set_rows(EncodedRows(EncodedLayout(), count));
+  }
+  proto::SampleRequest draw;
+  draw.set_num_windows(3);
+  corpus.Add("table", "encoded",
+             "\10" + kZero + WithLength(request.SerializeAsString()) + "\1" +
+                 WithLength(draw.SerializeAsString()) + "\3" + WithLength("") + "\4" +
+                 WithLength(""));
+}
+
+void AddRowCodecs(const Corpus& corpus) {
+  for (char number = 0; number < static_cast<char>(std::size(kCodecs)); ++number) {
+    corpus.Add("row_codec", absl::StrCat("codecs_", static_cast<int>(number)),
+               number + EncodedRows(LayoutOfCodecs(number), 3));
+  }
 }
 
 // A life of each table of requests.h: what the numbers mean: table_fuzz.cc.
@@ -239,6 +278,8 @@ void AddMessages(const Corpus& corpus) {
   AddReplayCalls(corpus);
   AddWeightsCalls(corpus);
   AddTables(corpus);
+  AddEncodedTable(corpus);
+  AddRowCodecs(corpus);
   AddAcks(corpus);
   AddSnapshotChunks(corpus);
   AddSampleReplies(corpus);

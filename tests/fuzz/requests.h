@@ -8,6 +8,7 @@
 #include "common/layout.h"
 #include "grpcpp/support/byte_buffer.h"
 #include "replay_server/table.h"
+#include "tests/fuzz/encoded_rows.h"
 
 namespace troupe {
 
@@ -21,6 +22,7 @@ struct SmallTable {
   uint32_t window_length = 2;
   uint8_t max_times_sampled = 0;
   bool never_evict = false;
+  bool is_encoded = false;  // its rows are
 
   TableOptions Options() const {
     TableOptions options;
@@ -34,11 +36,15 @@ struct SmallTable {
   }
 };
 
-inline constexpr SmallTable kSmallTables[] = {
-    {"replay", proto::UNIFORM},         {"queue", proto::FIFO, 1, 1},
-    {"ranked", proto::PRIORITIZED},     {"stack", proto::LIFO, 3},
-    {"best", proto::MAX_HEAP, 2, 2},    {"worst", proto::MIN_HEAP, 64},
-    {"rare", proto::PRIORITIZED, 1, 3}, {"shown", proto::UNIFORM, 2, 0, true}};
+inline constexpr SmallTable kSmallTables[] = {{"replay", proto::UNIFORM},
+                                              {"queue", proto::FIFO, 1, 1},
+                                              {"ranked", proto::PRIORITIZED},
+                                              {"stack", proto::LIFO, 3},
+                                              {"best", proto::MAX_HEAP, 2, 2},
+                                              {"worst", proto::MIN_HEAP, 64},
+                                              {"rare", proto::PRIORITIZED, 1, 3},
+                                              {"shown", proto::UNIFORM, 2, 0, true},
+                                              {"frames", proto::UNIFORM, 2, 0, false, true}};
 
 // Rows of 24 bytes.
 inline Layout OneColumnLayout() {
@@ -47,6 +53,10 @@ inline Layout OneColumnLayout() {
   column->set_name("observation");
   column->set_dtype(proto::FLOAT64);
   return Layout::FromProto(layout).value();
+}
+
+inline Layout LayoutOf(const SmallTable& table) {
+  return table.is_encoded ? Layout::FromProto(EncodedLayout()).value() : OneColumnLayout();
 }
 
 // In one piece or in two, as a network may deliver it.

@@ -4,7 +4,9 @@
 // a restart changes none of it.
 #include <cmath>
 #include <memory>
+#include <optional>
 
+#include "common/row_sizes.h"
 #include "replay_server/table.h"
 #include "replay_server/wire.h"
 #include "tests/fuzz/fuzz.h"
@@ -40,10 +42,11 @@ struct Followed {
 
 class Target final {
  public:
-  explicit Target(const SmallTable& small) : options_(OptionsOf(small)) {
+  explicit Target(const SmallTable& small)
+      : options_(OptionsOf(small)), row_sizes_(LayoutOf(small)) {
     RemoveMemoryFile(options_.path);
     Start();
-    Require(table_->Open(kRun, OneColumnLayout()).ok(), "the table does not open");
+    Require(table_->Open(kRun, LayoutOf(small)).ok(), "the table does not open");
   }
 
   void Handle(int what, absl::string_view bytes);
@@ -57,8 +60,10 @@ class Target final {
   void UpdatePriorities(const proto::PriorityUpdates& updates);
   void Follow(absl::string_view bytes);
   Followed Drain(const FollowerPtr& follower);
+  uint64_t CountRows(absl::string_view rows) const;
 
   const TableOptions options_;
+  const RowSizes row_sizes_;
   std::unique_ptr<Table> table_;
 };
 
@@ -68,6 +73,12 @@ void Target::Start() {
   absl::StatusOr<std::unique_ptr<Table>> table = Table::Make(options_, scheduler);
   Require(table.ok(), table.status());
   table_ = *std::move(table);
+}
+
+uint64_t Target::CountRows(absl::string_view rows) const {
+  const std::optional<uint64_t> count = row_sizes_.Count(rows);
+  Require(count.has_value(), "not whole rows");
+  return *count;
 }
 
 void Target::Append(absl::string_view bytes) {
@@ -87,7 +98,7 @@ void Target::Append(absl::string_view bytes) {
   const uint64_t stored = after.rows_appended() - before.rows_appended();
   const uint64_t known = after.rows_duplicate() - before.rows_duplicate();
   uint64_t sent = 0;
-  for (const RowRunView& run : message.runs()) sent += run.rows.size() / 24;
+  for (const RowRunView& run : message.runs()) sent += CountRows(run.rows);
   Require(stored + known == sent, "rows are neither new nor known");
   Require(after.rows() <= 4 * kRowsPerBlock, "more rows than there is room for");
 }
@@ -112,9 +123,12 @@ void Target::Sample(absl::string_view bytes) {
   proto::SampleReply reply;
   Require(DecodeMessage(&encoded, &reply).ok(), "protobuf cannot read our reply");
   const auto wanted = static_cast<int>(request.num_windows());
-  Require(reply.row_ids_size() == wanted && reply.probabilities_size() == wanted &&
-              reply.windows().size() == wanted * window_bytes,
+  Require(reply.row_ids_size() == wanted && reply.probabilities_size() == wanted,
           "another number of windows");
+  const bool whole = row_sizes_.all_alike()
+                         ? reply.windows().size() == wanted * window_bytes
+                         : CountRows(reply.windows()) == wanted * options_.window.length;
+  Require(whole, "windows of another size");
   Require(std::isfinite(reply.mass()) && reply.mass() >= 0, "a mass of ", reply.mass());
   for (const float probability : reply.probabilities()) {
     Require(probability >= 0 && probability <= 1, "a probability of ", probability);
@@ -152,9 +166,11 @@ Followed Target::Drain(const FollowerPtr& follower) {
     proto::FollowReply reply;
     Require(DecodeMessage(&encoded, &reply).ok(), "protobuf cannot read our reply");
     uint64_t found_bytes = 0;
-    for (const proto::FollowedRows& run : reply.runs()) found_bytes += run.rows().size();
+    for (const proto::FollowedRows& run : reply.runs()) {
+      found_bytes += run.rows().size();
+      followed.rows += CountRows(run.rows());
+    }
     Require(found_bytes == rows_bytes && more == (found_bytes > 0), "another number of rows");
-    followed.rows += found_bytes / 24;
     followed.missed = reply.rows_missed();
   }
   table_->StopFollowing(follower, waiter);
