@@ -88,6 +88,7 @@ class CudaSacEngine final : public SacEngine {
   void FillSizes();
   DeviceVector AllocateVector(int64_t size, int64_t transposed_size);
   void AllocateNetworks();
+  NormRows AllocateNorm(const PackedLayer& layer, int64_t rows);
   void AllocateRows();
   absl::Status SetProgram(const BuiltProgram& built, RowsArgs& args);
   absl::Status MakePrograms(const cudaDeviceProp& device);
@@ -95,8 +96,8 @@ class CudaSacEngine final : public SacEngine {
   void FillDescendArgs();
   void FillCommon(DescendArgs& args) const;
   static void AddJobs(const PackedNetwork& network, const DeviceVector& vector, float* target,
-                      const float* x, int x_stride, float* const* h, float* const* d, int64_t row,
-                      DescendArgs& args);
+                      const float* x, int x_stride, float* const* h, float* const* d,
+                      const NormRows* norms, int64_t row, DescendArgs& args);
   absl::Status LaunchUpdate(bool with_actor);
   absl::Status Descend(const DescendArgs& args, bool of_critics);
   absl::Status CaptureAll();

@@ -53,8 +53,10 @@ absl::Status CudaSacEngine::Open() {
 void CudaSacEngine::FillSizes() {
   const int observation = static_cast<int>(model_.observation_size);
   const int action = static_cast<int>(model_.action_size);
-  networks_.actor_network = MakePackedNetwork(observation, model_.actor_hidden, 2 * action);
-  networks_.critic_network = MakePackedNetwork(observation + action, model_.critic_hidden, 1);
+  networks_.actor_network =
+      MakePackedNetwork(observation, model_.actor_hidden, 2 * action, model_.actor_layer_norm);
+  networks_.critic_network =
+      MakePackedNetwork(observation + action, model_.critic_hidden, 1, model_.critic_layer_norm);
   networks_.actor_unit = model_.actor_unit;
   networks_.critic_unit = model_.critic_unit;
   rows_.observation_size = observation;
@@ -105,7 +107,16 @@ void CudaSacEngine::AllocateNetworks() {
     networks_.actor_d[l] = arena_.Allocate<float>(batch * actor_width);
     networks_.critic_h[l] = arena_.Allocate<float>(2 * batch * critic_width);
     networks_.critic_d[l] = arena_.Allocate<float>(2 * batch * critic_width);
+    networks_.actor_norm[l] = AllocateNorm(actor.layers[l], batch);
+    networks_.critic_norm[l] = AllocateNorm(critic.layers[l], 2 * batch);
   }
+}
+
+NormRows CudaSacEngine::AllocateNorm(const PackedLayer& layer, int64_t rows) {
+  if (!layer.has_norm()) return {};
+  return {.normalized = arena_.Allocate<float>(rows * layer.padded_n),
+          .scale = arena_.Allocate<float>(rows),
+          .sums = arena_.Allocate<float>(rows / kTileRows * 2 * layer.padded_n)};
 }
 
 void CudaSacEngine::AllocateRows() {
@@ -116,7 +127,7 @@ void CudaSacEngine::AllocateRows() {
   rows_.counters = arena_.Allocate<SacCounters>(1);
   statistics_ = arena_.Allocate<DeviceStatistics>(1);
   rows_.x = arena_.Allocate<float>(batch * rows_.input_width);
-  rows_.last_critic_d = networks_.critic_d[num_hidden - 1];
+  rows_.last_critic_d = model_.critic_layer_norm ? nullptr : networks_.critic_d[num_hidden - 1];
   rows_.value_d = networks_.critic_d[num_hidden];
   rows_.head_d = networks_.actor_d[num_hidden];
   for (float** of_action : {&rows_.action, &rows_.spread, &rows_.is_free}) {
@@ -136,6 +147,7 @@ absl::Status CudaSacEngine::SetProgram(const BuiltProgram& built, RowsArgs& args
   args.layout = built.layout;
   args.num_steps = built.num_steps;
   args.num_jobs = built.num_jobs;
+  args.num_norms = built.num_norms;
   RowsProgram* const program = arena_.Allocate<RowsProgram>(1);
   args.program = program;
   if (!arena_.status().ok()) return arena_.status();
@@ -193,7 +205,7 @@ void CudaSacEngine::SetValueHeads() {
 
 void CudaSacEngine::AddJobs(const PackedNetwork& network, const DeviceVector& vector, float* target,
                             const float* x, int x_stride, float* const* h, float* const* d,
-                            int64_t row, DescendArgs& args) {
+                            const NormRows* norms, int64_t row, DescendArgs& args) {
   for (int l = 0; l < network.num_layers; ++l) {
     DescendJob& job = args.jobs[args.num_jobs++];
     job.layer = network.layers[l];
@@ -201,6 +213,9 @@ void CudaSacEngine::AddJobs(const PackedNetwork& network, const DeviceVector& ve
     job.x_stride = l == 0 ? x_stride : network.layers[l - 1].padded_n;
     job.dy_stride = RoundUp(job.layer.padded_n, kHeadPadding);
     job.dy = d[l] + row * job.dy_stride;
+    if (job.layer.has_norm()) {
+      job.norm_sums = norms[l].sums + row / kTileRows * 2 * job.layer.padded_n;
+    }
     job.vector = vector;
     job.target = target;
     job.first_tile = args.num_tiles;
@@ -220,11 +235,11 @@ void CudaSacEngine::FillDescendArgs() {
     }
     vector.transposed += e * critic.transposed_size;
     AddJobs(critic, vector, networks_.target_critics + e * critic.size, rows_.x, x_stride,
-            networks_.critic_h, networks_.critic_d, e * int64_t{rows_.padded_batch},
-            descend_critics_);
+            networks_.critic_h, networks_.critic_d, networks_.critic_norm,
+            e * int64_t{rows_.padded_batch}, descend_critics_);
   }
   AddJobs(networks_.actor_network, networks_.actor, nullptr, rows_.x, x_stride, networks_.actor_h,
-          networks_.actor_d, 0, descend_actor_);
+          networks_.actor_d, networks_.actor_norm, 0, descend_actor_);
   descend_critics_.learning_rate = model_.critic_learning_rate;
   descend_critics_.tau = model_.tau;
   descend_critics_.steps = &rows_.counters->critic_steps;

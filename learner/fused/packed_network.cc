@@ -18,15 +18,22 @@ void ForEachParameter(const PackedNetwork& network, int ensemble, Visit visit) {
         }
       }
     }
-    for (int64_t e = 0; e < ensemble; ++e) {
-      for (int n = 0; n < layer.n; ++n) visit(flat++, e * network.size + layer.bias + n, -1);
-    }
+    const auto visit_outputs = [&](int offset) {
+      for (int64_t e = 0; e < ensemble; ++e) {
+        for (int n = 0; n < layer.n; ++n) visit(flat++, e * network.size + offset + n, -1);
+      }
+    };
+    visit_outputs(layer.bias);
+    if (!layer.has_norm()) continue;
+    visit_outputs(layer.norm_gain);
+    visit_outputs(layer.norm_bias);
   }
 }
 
 }  // namespace
 
-PackedNetwork MakePackedNetwork(int inputs, const std::vector<int64_t>& hidden, int outputs) {
+PackedNetwork MakePackedNetwork(int inputs, const std::vector<int64_t>& hidden, int outputs,
+                                bool layer_norm) {
   PackedNetwork network;
   network.num_layers = static_cast<int>(hidden.size()) + 1;
   int k = inputs, padded_k = RoundUp(inputs, kPadding);
@@ -40,7 +47,13 @@ PackedNetwork MakePackedNetwork(int inputs, const std::vector<int64_t>& hidden, 
     layer.transposed_n = RoundUp(layer.padded_n, kPadding);
     layer.weights = network.size;
     layer.bias = layer.weights + layer.padded_k * layer.padded_n;
-    network.size = layer.bias + RoundUp(layer.padded_n, 32);
+    const int outputs_size = RoundUp(layer.padded_n, 32);
+    network.size = layer.bias + outputs_size;
+    if (layer_norm && !is_head) {
+      layer.norm_gain = network.size;
+      layer.norm_bias = layer.norm_gain + outputs_size;
+      network.size = layer.norm_bias + outputs_size;
+    }
     layer.transposed = network.transposed_size;
     network.transposed_size += layer.padded_k * layer.transposed_n;
     k = layer.n;
@@ -76,7 +89,8 @@ void Transpose(const PackedNetwork& network, int ensemble, const float* packed, 
 int64_t FlatSize(const PackedNetwork& network, int ensemble) {
   int64_t size = 0;
   for (int l = 0; l < network.num_layers; ++l) {
-    size += int64_t{network.layers[l].k + 1} * network.layers[l].n;
+    const PackedLayer& layer = network.layers[l];
+    size += int64_t{layer.k + (layer.has_norm() ? 3 : 1)} * layer.n;
   }
   return size * ensemble;
 }

@@ -41,6 +41,9 @@ struct PackedLayer {
   int padded_k, padded_n;  // multiples of kPadding, a head's outputs of kTileColumns
   int transposed_n;        // padded_n up to a multiple of kPadding
   int weights, bias, transposed;
+  int norm_gain = 0, norm_bias = 0;  // LayerNorm's; 0: there is none
+
+  TROUPE_HOST_DEVICE bool has_norm() const { return norm_gain > 0; }
 };
 
 struct PackedNetwork {
@@ -53,8 +56,9 @@ struct PackedNetwork {
   TROUPE_HOST_DEVICE int num_hidden() const { return num_layers - 1; }
 };
 
-// REQUIRES: fewer than kMaxLayers hidden layers.
-PackedNetwork MakePackedNetwork(int inputs, const std::vector<int64_t>& hidden, int outputs);
+// `layer_norm`: of the hidden layers.  REQUIRES: fewer than kMaxLayers hidden layers.
+PackedNetwork MakePackedNetwork(int inputs, const std::vector<int64_t>& hidden, int outputs,
+                                bool layer_norm = false);
 
 // Between the packed vectors of `ensemble` networks one after another and the vector of
 // FlatParameters.  Pack leaves padding as it is.

@@ -40,6 +40,28 @@ struct alignas(16) ProductJob {
   Combine combine = Combine::kNothing;
 };
 
+// LayerNorm (Ba et al., arXiv 1607.06450) of rows in shared memory, in their place; every thread
+// block of a cluster does it for all 16 rows.  With x = (z - mean(z)) scale, where scale = 1 /
+// sqrt(variance(z) + kNormEpsilon),
+//   forward   from a layer's sums z to its values, the unit of gain x + bias
+//   backward  from gradients d by gain x + bias to those by z,
+//             scale (g - mean(g) - x mean(g x)), g = gain d
+// and results are rounded for the next product.
+struct alignas(16) NormJob {
+  const float *gain = nullptr, *bias = nullptr;  // [width]
+  // x, rows of `width` in the order of gradients, and scale, of each row: forward leaves them for
+  // backward; null: for nobody.  Thread blocks of a cluster write the same bits.
+  float *normalized = nullptr, *scale = nullptr;
+  float* kept = nullptr;  // as ProductJob::kept
+  // Backward leaves the gradients by gain and bias here, [tiles of kTileRows rows, 2, width], a
+  // tile's sums; null: nobody wants them.
+  float* sums = nullptr;
+  int rows = 0, stride = 0;  // floats, from the beginning of shared memory
+  int n = 0, width = 0;      // columns without and with padding
+  int is_backward = 0;
+  HiddenUnit unit = HiddenUnit::kRelu;
+};
+
 // What is done before a step's products, once all earlier ones are there.
 enum class Before : int {
   kNothing,
@@ -50,6 +72,7 @@ enum class Before : int {
   kHeadGradients,       // of the policy's head, from those of its action
 };
 
+// The order is: norms, `before`, norms on the way back, products.
 struct alignas(16) RowsStep {
   Before before = Before::kNothing;
   int first_job = 0;
@@ -57,14 +80,15 @@ struct alignas(16) RowsStep {
   int num_tasks = 0;                 // jobs * tiles
   int everywhere = 0;                // 1: outputs go to all thread blocks of the cluster
   int bytes = 0;                     // of all outputs then
-  int unused = 0;
+  int first_norm = 0, num_norms = 0, num_norms_back = 0;  // those back follow the others
 };
 
-inline constexpr int kMaxSteps = 2 * kLayersOfBoth, kMaxJobs = 4 * kLayersOfBoth;
+inline constexpr int kMaxSteps = 2 * kLayersOfBoth, kMaxJobs = 4 * kLayersOfBoth,
+                     kMaxNorms = 4 * kLayersOfBoth;
 
 // Where things are in shared memory, in floats from its beginning; -1: nowhere.
 struct RowsLayout {
-  int steps = 0, jobs = 0;                        // copies of the program
+  int steps = 0, jobs = 0, norms = 0;             // copies of the program
   int barriers = 0;                               // [steps] of 8 bytes
   int s_a = 0, next_s_a = 0, input_stride = 0;    // rows of inputs
   int head = 0, head_parts = 1, head_stride = 0;  // two of rows: of the policy, in s' and in s
@@ -83,6 +107,7 @@ struct RowsLayout {
 struct RowsProgram {
   RowsStep steps[kMaxSteps];
   ProductJob jobs[kMaxJobs];
+  NormJob norms[kMaxNorms];
 };
 
 }  // namespace troupe

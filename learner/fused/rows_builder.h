@@ -42,8 +42,49 @@ class RowsBuilder final {
     step.before = before;
     step.first_job = built_.num_jobs;
     step.everywhere = everywhere ? 1 : 0;
+    step.first_norm = built_.num_norms - num_waiting_;
+    for (; num_waiting_ > 0; --num_waiting_) {
+      const NormJob& norm = built_.program.norms[built_.num_norms - num_waiting_];
+      ++(norm.is_backward != 0 ? step.num_norms_back : step.num_norms);
+    }
   }
   void AddJob(const ProductJob& job) { built_.program.jobs[built_.num_jobs++] = job; }
+
+  // At the beginning of the step that is begun next.  Those on the way back come last.
+  void AddNorm(const NormJob& norm) {
+    built_.program.norms[built_.num_norms++] = norm;
+    ++num_waiting_;
+  }
+  // Backward, from the gradients at `rows` to those by the layer's sums, which are `kept`.
+  void AddNormBack(const PackedLayer& layer, const float* values, const NormRows& of_rows, int rows,
+                   float* kept) {
+    NormJob norm = NormOf(layer, values, of_rows);
+    norm.rows = rows;
+    norm.stride = built_.layout.hidden_stride;
+    norm.kept = kept;
+    norm.is_backward = 1;
+    AddNorm(norm);
+  }
+
+  // A job to the values of `layer`, or to the gradients by what its unit is given: where it has
+  // LayerNorm, that is done before anybody reads them.
+  void AddHidden(const PackedLayer& layer, const float* values, const NormRows& of_rows,
+                 ProductJob job) {
+    if (layer.has_norm() && job.combine == Combine::kMultiplyBySlope) {
+      AddNormBack(layer, values, of_rows, job.output, job.kept);
+      job.kept = nullptr;
+    } else if (layer.has_norm()) {
+      NormJob norm = NormOf(layer, values, of_rows);
+      norm.rows = job.output;
+      norm.stride = job.output_stride;
+      norm.kept = job.kept;
+      norm.unit = job.unit;
+      AddNorm(norm);
+      job.combine = Combine::kNothing;
+      job.kept = nullptr;
+    }
+    AddJob(job);
+  }
 
   // A product of few outputs, as sums over parts of its inputs that many warps make; part p of it
   // goes to the arrays of rows from `output` on.
@@ -103,6 +144,7 @@ class RowsBuilder final {
   }
 
   BuiltProgram Finish(int num_values) {
+    if (num_waiting_ > 0) BeginStep(Before::kNothing, /*everywhere=*/false);
     RowsLayout& layout = built_.layout;
     layout.value_head = Take(num_values * layout.value_width);
     layout.values = Take(num_values * kTileRows);
@@ -110,11 +152,25 @@ class RowsBuilder final {
     layout.barriers = Take(2 * built_.num_steps);
     layout.steps = Take(built_.num_steps * static_cast<int>(sizeof(RowsStep) / sizeof(float)));
     layout.jobs = Take(built_.num_jobs * static_cast<int>(sizeof(ProductJob) / sizeof(float)));
+    layout.norms = Take(built_.num_norms * static_cast<int>(sizeof(NormJob) / sizeof(float)));
     return built_;
   }
 
  private:
+  static NormJob NormOf(const PackedLayer& layer, const float* values, const NormRows& of_rows) {
+    NormJob norm;
+    norm.gain = values + layer.norm_gain;
+    norm.bias = values + layer.norm_bias;
+    norm.normalized = of_rows.normalized;
+    norm.scale = of_rows.scale;
+    norm.sums = of_rows.sums;
+    norm.n = layer.n;
+    norm.width = layer.padded_n;
+    return norm;
+  }
+
   BuiltProgram built_;
+  int num_waiting_ = 0;  // norms for the next step
 };
 
 }  // namespace troupe

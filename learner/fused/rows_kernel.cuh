@@ -1,19 +1,11 @@
 #ifndef TROUPE_LEARNER_FUSED_ROWS_KERNEL_CUH_
 #define TROUPE_LEARNER_FUSED_ROWS_KERNEL_CUH_
 
-#include "learner/fused/step_products.cuh"
+#include "learner/fused/norm_rows.cuh"
 
 namespace troupe {
 
 // What both kernels over rows are made of.
-
-__device__ inline float SumOverWarp(float x) {
-#pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2) {
-    x += __shfl_xor_sync(0xffffffff, x, distance);
-  }
-  return x;
-}
 
 // The sum of what `parts` arrays of rows, one after another, have at the same place.
 __device__ inline float SumOfParts(const float* place, int parts, int stride) {
@@ -35,6 +27,7 @@ __device__ inline void LoadProgram(const RowsArgs& args) {
   };
   copy(args.program->steps, args.layout.steps, args.num_steps * sizeof(RowsStep));
   copy(args.program->jobs, args.layout.jobs, args.num_jobs * sizeof(ProductJob));
+  copy(args.program->norms, args.layout.norms, args.num_norms * sizeof(NormJob));
 }
 
 // Copies the last weights of the value functions.
@@ -119,6 +112,7 @@ __device__ inline void RunProgram(const RowsArgs& args, const RowCluster& cluste
                                   Prepare prepare) {
   const RowsStep* const steps = reinterpret_cast<const RowsStep*>(Shared(args.layout.steps));
   const ProductJob* const jobs = reinterpret_cast<const ProductJob*>(Shared(args.layout.jobs));
+  const NormJob* const norms = reinterpret_cast<const NormJob*>(Shared(args.layout.norms));
   const ArrivalBarrier* const barriers =
       reinterpret_cast<const ArrivalBarrier*>(Shared(args.layout.barriers));
 #pragma unroll 1
@@ -130,7 +124,12 @@ __device__ inline void RunProgram(const RowsArgs& args, const RowCluster& cluste
     } else {
       __syncthreads();
     }
+    const NormJob* const step_norms = norms + step.first_norm;
+    if (step.num_norms > 0) Normalize<kExact>(step_norms, step.num_norms, cluster);
     prepare(step.before);
+    if (step.num_norms_back > 0) {
+      NormalizeBack<kExact>(step_norms + step.num_norms, step.num_norms_back, cluster);
+    }
     products.Run();
   }
 }

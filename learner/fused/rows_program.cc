@@ -18,6 +18,13 @@ float* OfCritic(float* rows, int e, int padded_batch, int width) {
   return rows + int64_t{e} * padded_batch * width;
 }
 
+// Of critic e.
+NormRows OfCritic(const NormRows& rows, int e, int padded_batch, int width) {
+  if (rows.scale == nullptr) return rows;
+  return {OfCritic(rows.normalized, e, padded_batch, width), rows.scale + e * padded_batch,
+          OfCritic(rows.sums, e, padded_batch / kTileRows, 2 * width)};
+}
+
 constexpr int kBranches = 4;  // the policy in s' and in s, both critics
 
 class CriticRowsBuilder final {
@@ -44,7 +51,9 @@ class CriticRowsBuilder final {
     for (int l = 0; l < num_hidden_; ++l) AddHiddenLayer(l);
     AddHead();
     for (int l = 0; l < num_hidden_; ++l) AddTargetLayer(l);
-    builder_.BeginStep(Before::kTemporalDifference, num_hidden_ > 2);
+    AddNormOfLastGradient();
+    builder_.BeginStep(Before::kTemporalDifference,
+                       num_hidden_ > 1 && GoesOnBelow(num_hidden_ - 1));
     for (int l = num_hidden_ - 1; l > 0; --l) AddBackward(l);
     return builder_.Finish(4);
   }
@@ -70,11 +79,15 @@ class CriticRowsBuilder final {
       RowsBuilder::Activate(is_actor ? networks_.actor_unit : networks_.critic_unit, job);
       FromBelow(l, l - 1, branch, branch == 0, job);
       builder_.ToHidden(Hidden(l, branch), job);
-      if (branch == 1) job.kept = networks_.actor_h[l];
-      if (branch > 1) {
+      NormRows norm;  // of branch 0 nothing is wanted later
+      if (branch == 1) {
+        job.kept = networks_.actor_h[l];
+        norm = networks_.actor_norm[l];
+      } else if (branch > 1) {
         job.kept = OfCritic(networks_.critic_h[l], branch - 2, padded_batch_, layer.padded_n);
+        norm = OfCritic(networks_.critic_norm[l], branch - 2, padded_batch_, layer.padded_n);
       }
-      builder_.AddJob(job);
+      builder_.AddHidden(layer, is_actor ? networks_.actor.values : Critic(branch - 2), norm, job);
     }
   }
 
@@ -103,21 +116,37 @@ class CriticRowsBuilder final {
 
   void AddTargetLayer(int l) {
     builder_.BeginStep(l == 0 ? Before::kDrawActions : Before::kNothing, /*everywhere=*/true);
+    const PackedLayer& layer = networks_.critic_network.layers[l];
     for (int e = 0; e < 2; ++e) {
-      ProductJob job =
-          RowsBuilder::Forward(networks_.critic_network.layers[l],
-                               networks_.target_critics + e * networks_.critic_network.size);
+      const float* const values = networks_.target_critics + e * networks_.critic_network.size;
+      ProductJob job = RowsBuilder::Forward(layer, values);
       RowsBuilder::Activate(networks_.critic_unit, job);
       FromBelow(l, num_hidden_ + l - 1, e, /*of_next=*/true, job);
       builder_.ToHidden(Hidden(num_hidden_ + l, e), job);
-      builder_.AddJob(job);
+      builder_.AddHidden(layer, values, {}, job);
+    }
+  }
+
+  // Whether gradients by the outputs of layer l - 1 are for a layer below, or LayerNorm, too.
+  bool GoesOnBelow(int l) const {
+    return l > 1 || networks_.critic_network.layers[l - 1].has_norm();
+  }
+
+  void AddNormOfLastGradient() {
+    const int l = num_hidden_ - 1;
+    const PackedLayer& layer = networks_.critic_network.layers[l];
+    for (int e = 0; layer.has_norm() && e < 2; ++e) {
+      builder_.AddNormBack(layer, Critic(e),
+                           OfCritic(networks_.critic_norm[l], e, padded_batch_, layer.padded_n),
+                           Hidden(num_hidden_, 2 + e),
+                           OfCritic(networks_.critic_d[l], e, padded_batch_, layer.padded_n));
     }
   }
 
   void AddBackward(int l) {
     const PackedNetwork& network = networks_.critic_network;
     const int width = network.layers[l].padded_k, last = num_hidden_ - 1;
-    if (l < last) builder_.BeginStep(Before::kNothing, /*everywhere=*/l > 1);
+    if (l < last) builder_.BeginStep(Before::kNothing, GoesOnBelow(l));
     for (int e = 0; e < 2; ++e) {
       ProductJob job = RowsBuilder::Backward(
           network.layers[l], networks_.critics.transposed + e * network.transposed_size);
@@ -125,8 +154,9 @@ class CriticRowsBuilder final {
           networks_.critic_unit, OfCritic(networks_.critic_h[l - 1], e, padded_batch_, width), job);
       builder_.FromHidden(l == last ? Hidden(num_hidden_, 2 + e) : Hidden(last - l - 1, e), job);
       job.kept = OfCritic(networks_.critic_d[l - 1], e, padded_batch_, width);
-      if (l > 1) builder_.ToHidden(Hidden(last - l, e), job);
-      builder_.AddJob(job);
+      if (GoesOnBelow(l)) builder_.ToHidden(Hidden(last - l, e), job);
+      builder_.AddHidden(network.layers[l - 1], Critic(e),
+                         OfCritic(networks_.critic_norm[l - 1], e, padded_batch_, width), job);
     }
   }
 
@@ -160,6 +190,7 @@ class ActorRowsBuilder final {
 
   BuiltProgram Build() {
     for (int l = 0; l < num_hidden_; ++l) AddCriticLayer(l);
+    AddNormOfLastGradient();
     int place = num_hidden_;
     for (int l = num_hidden_ - 1; l > 0; --l, ++place) AddCriticBackward(l, place);
     AddActionGradient(place);
@@ -180,8 +211,7 @@ class ActorRowsBuilder final {
     const PackedNetwork& network = networks_.critic_network;
     builder_.BeginStep(Before::kNothing, /*everywhere=*/true);
     for (int e = 0; e < 2; ++e) {
-      ProductJob job =
-          RowsBuilder::Forward(network.layers[l], networks_.critics.values + e * network.size);
+      ProductJob job = RowsBuilder::Forward(network.layers[l], Critic(e));
       RowsBuilder::Activate(networks_.critic_unit, job);
       if (l == 0) {
         builder_.From(builder_.layout().s_a, builder_.layout().input_stride, job);
@@ -190,7 +220,26 @@ class ActorRowsBuilder final {
       }
       builder_.ToHidden(Ring(l, e), job);
       job.kept = OfCritic(networks_.critic_h[l], e, padded_batch_, network.layers[l].padded_n);
-      builder_.AddJob(job);
+      builder_.AddHidden(network.layers[l], Critic(e), NormOfCritic(l, e), job);
+    }
+  }
+
+  const float* Critic(int e) const {
+    return networks_.critics.values + e * networks_.critic_network.size;
+  }
+  // The critics' gradients by their parameters are not wanted.
+  NormRows NormOfCritic(int l, int e) const {
+    NormRows norm = OfCritic(networks_.critic_norm[l], e, padded_batch_,
+                             networks_.critic_network.layers[l].padded_n);
+    norm.sums = nullptr;
+    return norm;
+  }
+
+  void AddNormOfLastGradient() {
+    const int l = num_hidden_ - 1;
+    const PackedLayer& layer = networks_.critic_network.layers[l];
+    for (int e = 0; layer.has_norm() && e < 2; ++e) {
+      builder_.AddNormBack(layer, Critic(e), NormOfCritic(l, e), Ring(num_hidden_, e), nullptr);
     }
   }
 
@@ -206,7 +255,7 @@ class ActorRowsBuilder final {
           OfCritic(networks_.critic_h[l - 1], e, padded_batch_, network.layers[l].padded_k), job);
       builder_.FromHidden(Ring(place, e), job);
       builder_.ToHidden(Ring(place + 1, e), job);
-      builder_.AddJob(job);
+      builder_.AddHidden(network.layers[l - 1], Critic(e), NormOfCritic(l - 1, e), job);
     }
   }
 
@@ -241,19 +290,25 @@ class ActorRowsBuilder final {
     job.is_shared = 0;
     builder_.From(layout.head_gradient, layout.head_gradient_stride, job);
     builder_.ToHidden(Ring(place + 1, 0), job);
-    job.kept = networks_.actor_d[num_hidden_ - 1];
-    builder_.AddJob(job);
+    AddActorGradient(num_hidden_ - 1, job);
+  }
+
+  // A job to the gradients by the outputs of the policy's layer.
+  void AddActorGradient(int layer, ProductJob job) {
+    job.kept = networks_.actor_d[layer];
+    builder_.AddHidden(networks_.actor_network.layers[layer], networks_.actor.values,
+                       networks_.actor_norm[layer], job);
   }
 
   void AddActorBackward(int l, int place) {
-    builder_.BeginStep(Before::kNothing, /*everywhere=*/l > 1);
-    ProductJob job =
-        RowsBuilder::Backward(networks_.actor_network.layers[l], networks_.actor.transposed);
+    const PackedNetwork& network = networks_.actor_network;
+    const bool goes_on = l > 1 || network.layers[l - 1].has_norm();
+    builder_.BeginStep(Before::kNothing, /*everywhere=*/goes_on);
+    ProductJob job = RowsBuilder::Backward(network.layers[l], networks_.actor.transposed);
     RowsBuilder::MultiplyBySlope(networks_.actor_unit, networks_.actor_h[l - 1], job);
     builder_.FromHidden(Ring(place, 0), job);
-    if (l > 1) builder_.ToHidden(Ring(place + 1, 0), job);
-    job.kept = networks_.actor_d[l - 1];
-    builder_.AddJob(job);
+    if (goes_on) builder_.ToHidden(Ring(place + 1, 0), job);
+    AddActorGradient(l - 1, job);
   }
 
   const DeviceNetworks& networks_;

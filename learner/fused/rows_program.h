@@ -6,6 +6,11 @@
 
 namespace troupe {
 
+// What LayerNorm of a layer leaves for its way back, and what that leaves: see NormJob.
+struct NormRows {
+  float *normalized = nullptr, *scale = nullptr, *sums = nullptr;
+};
+
 // The networks in the GPU's memory, and what their passes leave there: outputs of the hidden layers
 // and gradients of all layers' outputs before the activation; of the critics [2, padded_batch,
 // width], of the policy [padded_batch, width].
@@ -16,13 +21,14 @@ struct DeviceNetworks {
   float* target_critics = nullptr;
   float *critic_h[kMaxLayers] = {}, *critic_d[kMaxLayers] = {};
   float *actor_h[kMaxLayers] = {}, *actor_d[kMaxLayers] = {};
+  NormRows critic_norm[kMaxLayers], actor_norm[kMaxLayers];  // of both critics as above
 };
 
-// A program, and where it puts things; RowsArgs::layout, num_steps and num_jobs.
+// A program, and where it puts things; RowsArgs::layout, num_steps, num_jobs and num_norms.
 struct BuiltProgram {
   RowsProgram program;
   RowsLayout layout;
-  int num_steps = 0, num_jobs = 0;
+  int num_steps = 0, num_jobs = 0, num_norms = 0;
 };
 
 // What CriticRows and ActorRows do; shared jobs have the tiles of all thread blocks of a cluster.

@@ -17,7 +17,6 @@ FlatNetwork CriticNetwork(const SacModel& model) {
 
 absl::Status CheckTwinCritics(const SacModel& model) {
   const char* what = nullptr;
-  if (model.actor_layer_norm || model.critic_layer_norm) what = "layer_norm";
   if (model.num_critics != 2) what = "num_critics other than 2";
   if (model.target_subset != model.num_critics) what = "min_subset below num_critics";
   if (model.actor_hidden.size() != model.critic_hidden.size()) {

@@ -45,8 +45,8 @@ struct SacModel {
 FlatNetwork ActorNetwork(const SacModel& model);
 FlatNetwork CriticNetwork(const SacModel& model);
 
-// For engines that compute two critics, both of them in the target, without LayerNorm, and with as
-// many layers as the policy has: UNIMPLEMENTED names what the model has beyond it.
+// For engines that compute two critics, both of them in the target, and with as many layers as the
+// policy has: UNIMPLEMENTED names what the model has beyond it.
 absl::Status CheckTwinCritics(const SacModel& model);
 
 // One vector and Adam's moments of it.

@@ -57,7 +57,7 @@ struct DeviceVector {
 // `padded_batch` of them, a multiple of kTileRows.
 struct RowsArgs {
   const RowsProgram* program;
-  int num_steps, num_jobs;
+  int num_steps, num_jobs, num_norms;
   RowsLayout layout;
   int observation_size, action_size, batch_size, padded_batch;
   int whole_batch, first_of_batch;  // rows of all ranks, and of those before this one
@@ -76,7 +76,8 @@ struct RowsArgs {
 
   float* x;  // [padded_batch, input_width]: s and a
   int input_width;
-  // Gradients: of the last hidden layers, [2, padded_batch, value_width]; of the values, [2,
+  // Gradients: of the last hidden layers, [2, padded_batch, value_width], or null where LayerNorm
+  // comes between; of the values, [2,
   // padded_batch, kHeadPadding], in the first column; of the policy's head, [padded_batch,
   // head_width].
   float *last_critic_d, *value_d, *head_d;
@@ -91,6 +92,7 @@ struct RowsArgs {
 // One layer whose parameters descend: gradient = sum over rows of x^T dy.
 struct DescendJob {
   const float *x, *dy;      // outputs and gradients
+  const float* norm_sums;   // NormJob::sums of the layer; null: it has no LayerNorm
   int x_stride, dy_stride;  // floats
   PackedLayer layer;
   DeviceVector vector;      // of the layer's network

@@ -48,6 +48,14 @@ __device__ inline void Multiply(const Factor<kExact> (&a)[4], const Factor<kExac
   MultiplyTf32(a_high, b_high, sum);
 }
 
+__device__ inline float SumOverWarp(float x) {
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) {
+    x += __shfl_xor_sync(0xffffffff, x, distance);
+  }
+  return x;
+}
+
 // log2 of a power of two.
 __device__ inline int Log2(int power) { return __ffs(power) - 1; }
 

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "learner/fused/layer_norm.h"
+
 namespace troupe::cpu {
 
 // The loops that the CPU engine spends its time in, compiled once for each instruction set; the
@@ -76,7 +78,6 @@ struct SquashPass {
 };
 
 // LayerNorm (Ba et al., arXiv 1607.06450) of rows of n floats, and the unit behind it.
-inline constexpr float kNormEpsilon = 1e-5f;  // beside the variance
 struct NormPass {
   int64_t rows = 0, n = 0, stride = 0;
   const float *gain = nullptr, *bias = nullptr;  // [n]

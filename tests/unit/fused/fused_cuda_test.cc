@@ -48,6 +48,33 @@ SacModel ModelOf(int64_t observation, int64_t action, std::vector<int64_t> hidde
   return model;
 }
 
+SacModel NormedModelOf(int64_t observation, int64_t action, std::vector<int64_t> hidden,
+                       int64_t batch) {
+  SacModel model = ModelOf(observation, action, std::move(hidden), batch);
+  model.actor_layer_norm = model.critic_layer_norm = true;
+  return model;
+}
+
+// ReLU and smooth units: after ten updates in tf32 a ReLU's kinks matter more than the products do,
+// the deeper the network the more, so the deep one has none.
+void AddNormCases(std::vector<CudaCase>& cases) {
+  cases.push_back({"NormOfOneLayer", NormedModelOf(3, 1, {20}, 16), {}});
+  SacModel model = NormedModelOf(7, 2, {64, 100, 64}, 20);
+  model.actor_unit = HiddenUnit::kTanh;
+  model.critic_unit = HiddenUnit::kElu;
+  cases.push_back({"NormOfThreeLayers", model, {}});
+  model = NormedModelOf(5, 3, {33, 70}, 37);
+  for (const int size : {1, 2, 4}) {
+    cases.push_back(
+        {"NormInClustersOf" + std::to_string(size), model, {.cluster_size = size, .parts = size}});
+  }
+  model = NormedModelOf(5, 3, {40}, 150);  // more tiles of rows than warps that add them up
+  model.critic_layer_norm = false;
+  cases.push_back({"NormOfTheActor", model, {}});
+  std::swap(model.actor_layer_norm, model.critic_layer_norm);
+  cases.push_back({"NormOfTheCritics", model, {}});
+}
+
 std::vector<CudaCase> AllCases() {
   std::vector<CudaCase> cases = {
       {"OddSizes", ModelOf(5, 3, {33, 70}, 37), {}},
@@ -83,6 +110,7 @@ std::vector<CudaCase> AllCases() {
   cases.push_back({"LikeRedq", model, {}});
   model.has_entropy = model.automatic_temperature = false;
   cases.push_back({"NoEntropy", model, {}});
+  AddNormCases(cases);
   return cases;
 }
 

@@ -2,6 +2,7 @@
 
 #include <numeric>
 #include <set>
+#include <string>
 
 #include "gtest/gtest.h"
 #include "learner/fused/flat_network.h"
@@ -9,9 +10,12 @@
 namespace troupe {
 namespace {
 
-TEST(PackedNetworkTest, UnpackGivesBackWhatWasPackedAndPaddingStaysZero) {
-  const PackedNetwork network = MakePackedNetwork(23, {33, 70}, 12);
-  const int64_t size = MakeFlatNetwork(2, 23, {33, 70}, 12).size;
+class PackedNetworkTest : public testing::TestWithParam<bool> {};
+
+TEST_P(PackedNetworkTest, UnpackGivesBackWhatWasPackedAndPaddingStaysZero) {
+  const bool layer_norm = GetParam();
+  const PackedNetwork network = MakePackedNetwork(23, {33, 70}, 12, layer_norm);
+  const int64_t size = MakeFlatNetwork(2, 23, {33, 70}, 12, layer_norm).size;
   ASSERT_EQ(FlatSize(network, 2), size);
   std::vector<float> flat(size), packed(2 * network.size, 0), again(size);
   std::iota(flat.begin(), flat.end(), 1.0f);
@@ -24,8 +28,8 @@ TEST(PackedNetworkTest, UnpackGivesBackWhatWasPackedAndPaddingStaysZero) {
   EXPECT_EQ(zeros, 2 * network.size - size);
 }
 
-TEST(PackedNetworkTest, TransposedCopiesHaveTheSameElements) {
-  const PackedNetwork network = MakePackedNetwork(5, {20}, 3);
+TEST_P(PackedNetworkTest, TransposedCopiesHaveTheSameElements) {
+  const PackedNetwork network = MakePackedNetwork(5, {20}, 3, GetParam());
   std::vector<float> flat(FlatSize(network, 1));
   std::iota(flat.begin(), flat.end(), 1.0f);
   std::vector<float> packed(network.size, 0), transposed(network.transposed_size, 0);
@@ -41,6 +45,10 @@ TEST(PackedNetworkTest, TransposedCopiesHaveTheSameElements) {
     }
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(LayerNorm, PackedNetworkTest, testing::Bool(), [](const auto& info) {
+  return std::string(info.param ? "With" : "Without");
+});
 
 }  // namespace
 }  // namespace troupe

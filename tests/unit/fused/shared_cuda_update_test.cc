@@ -171,6 +171,18 @@ TEST_P(SharedCudaUpdateTest, RanksAreOneLearnerWithTheirBatches) {
   }));
 }
 
+TEST_P(SharedCudaUpdateTest, RanksAreOneLearnerWithLayerNorm) {
+  SacModel model = Model();
+  model.actor_layer_norm = model.critic_layer_norm = true;
+  ExpectAsOne(LearnTogether(model, GetParam(), [&](SacEngine& engine, int) {
+    const auto replica =
+        engine.MakeReplica({.capacity = 256, .observation_size = 5, .action_size = 2});
+    ASSERT_TRUE(replica.ok()) << replica.status();
+    ASSERT_TRUE(RandomSac(model, 3).Fill(**replica).ok());
+    ASSERT_TRUE(engine.UpdateFromReplica(kUpdates).ok());
+  }));
+}
+
 TEST_P(SharedCudaUpdateTest, RanksThatDrawFromEqualReplicasAreOneLearner) {
   SacModel model = Model();
   for (const int interval : {1, 2}) {
