@@ -102,10 +102,7 @@ absl::StatusOr<std::unique_ptr<Algorithm>> MakePpo(const proto::Config& config,
     make_engine = [device, ranks, num_threads = learner.num_threads()](
                       const PpoModel& model) -> absl::StatusOr<std::unique_ptr<PpoEngine>> {
       if (!device.is_cuda()) return MakeCpuPpoEngine(model, num_threads, ranks);
-      if (ranks != nullptr) {
-        return absl::UnimplementedError("on CUDA the fused engine does not share its updates");
-      }
-      return MakeCudaPpoEngine(model, std::max<int>(device.index(), 0));
+      return MakeCudaPpoEngine(model, std::max<int>(device.index(), 0), ranks);
     };
   }
   absl::StatusOr<std::unique_ptr<Ppo>> ppo =

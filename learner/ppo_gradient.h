@@ -29,12 +29,6 @@ struct PpoValueRows {
   const float* v_old = nullptr;
 };
 
-// What standardizes advantages: (A - mean) * inverse_std.
-struct AdvantageScale {
-  double mean = 0;
-  double inverse_std = 1;
-};
-
 // The means over a minibatch, of whose rows one part is added after another.
 struct PpoLoss {
   double surrogate = 0;

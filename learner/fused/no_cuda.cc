@@ -13,7 +13,8 @@ absl::StatusOr<std::unique_ptr<SacEngine>> MakeCudaSacEngine(const SacModel& mod
   return absl::UnimplementedError("this learner was built without CUDA");
 }
 
-absl::StatusOr<std::unique_ptr<PpoEngine>> MakeCudaPpoEngine(const PpoModel& model, int device) {
+absl::StatusOr<std::unique_ptr<PpoEngine>> MakeCudaPpoEngine(const PpoModel& model, int device,
+                                                             RankGroup* ranks) {
   return absl::UnimplementedError("this learner was built without CUDA");
 }
 

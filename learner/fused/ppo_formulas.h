@@ -18,6 +18,18 @@ TROUPE_HOST_DEVICE inline double ClampTo(double x, double low, double high) {
   return x > high ? high : x;
 }
 
+// What standardizes advantages: (A - mean) * inverse_std.
+struct AdvantageScale {
+  double mean = 0;
+  double inverse_std = 1;
+};
+
+// What is to be known of a minibatch as a whole, the parts of other ranks included.
+struct WholeMinibatch {
+  int64_t rows = 0;
+  AdvantageScale scale;
+};
+
 // What is to be maximized of one step, and its derivative by log pi.
 struct SurrogateOfStep {
   double value;

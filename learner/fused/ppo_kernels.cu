@@ -5,6 +5,9 @@
 namespace troupe {
 namespace {
 
+// Of blocks that add up a number of each thread's.
+constexpr size_t kSumBytes = kPpoThreads * sizeof(double);
+
 // A block of threads of a GPU.
 struct GpuBlock {
   double* const shared = BlockMemory<double>();
@@ -22,8 +25,14 @@ __global__ void __launch_bounds__(kPpoThreads)
 }
 
 __global__ void __launch_bounds__(kPpoThreads)
-    Sum(const __grid_constant__ PpoTask task, int minibatch) {
+    Sum(const __grid_constant__ PpoTask task, int minibatch, bool with_squares) {
   PpoSum(GpuBlock(), task, minibatch);
+  if (with_squares) PpoSquares(GpuBlock(), task, minibatch);
+}
+
+__global__ void __launch_bounds__(kPpoThreads)
+    Squares(const __grid_constant__ PpoTask task, int minibatch) {
+  PpoSquares(GpuBlock(), task, minibatch);
 }
 
 __global__ void __launch_bounds__(kPpoThreads)
@@ -48,15 +57,19 @@ cudaError_t LaunchPpoBeginEpoch(const PpoTask& task, cudaStream_t stream) {
   return Launch(BeginEpoch, 1, 1, 0, stream, task);
 }
 
-cudaError_t LaunchPpoMinibatch(const PpoTask& task, int i, cudaStream_t stream) {
-  const auto bytes = static_cast<size_t>(PpoSharedBytes(task, kPpoThreads, task.tile_rows));
-  constexpr size_t kOfSums = kPpoThreads * sizeof(double);
-  cudaError_t error = Launch(Rows, 2 * task.row_blocks, kPpoThreads, bytes, stream, task, i);
-  if (error == cudaSuccess) {
-    error = Launch(Sum, task.sum_blocks, kPpoThreads, kOfSums, stream, task, i);
-  }
+cudaError_t LaunchPpoGradient(const PpoTask& task, int i, bool with_squares, cudaStream_t stream) {
+  const auto bytes = static_cast<size_t>(PpoSharedBytes(task, task.tile_rows));
+  const cudaError_t error = Launch(Rows, 2 * task.row_blocks, kPpoThreads, bytes, stream, task, i);
   if (error != cudaSuccess) return error;
-  return Launch(Descend, task.sum_blocks, kPpoThreads, kOfSums, stream, task, i);
+  return Launch(Sum, task.sum_blocks, kPpoThreads, kSumBytes, stream, task, i, with_squares);
+}
+
+cudaError_t LaunchPpoSquares(const PpoTask& task, int i, cudaStream_t stream) {
+  return Launch(Squares, task.sum_blocks, kPpoThreads, kSumBytes, stream, task, i);
+}
+
+cudaError_t LaunchPpoDescend(const PpoTask& task, int i, cudaStream_t stream) {
+  return Launch(Descend, task.sum_blocks, kPpoThreads, kSumBytes, stream, task, i);
 }
 
 }  // namespace troupe

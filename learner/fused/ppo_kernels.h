@@ -12,8 +12,10 @@ inline constexpr int kPpoThreads = 256;
 
 // The programs of ppo_program.h as kernels, in the order of `stream`.
 cudaError_t LaunchPpoBeginEpoch(const PpoTask& task, cudaStream_t stream);
-// PpoRows, PpoSum and PpoDescend of minibatch `i`.
-cudaError_t LaunchPpoMinibatch(const PpoTask& task, int i, cudaStream_t stream);
+// PpoRows and PpoSum of minibatch `i`, if wanted with PpoSquares in the same kernel.
+cudaError_t LaunchPpoGradient(const PpoTask& task, int i, bool with_squares, cudaStream_t stream);
+cudaError_t LaunchPpoSquares(const PpoTask& task, int i, cudaStream_t stream);
+cudaError_t LaunchPpoDescend(const PpoTask& task, int i, cudaStream_t stream);
 
 }  // namespace troupe
 

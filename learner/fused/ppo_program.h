@@ -9,8 +9,9 @@ namespace troupe {
 //
 // `Block` says which thread it is: index, blocks, thread, threads; Sync() waits for the block's
 // other threads; shared is memory that they share.  A GPU has such blocks, and so has a test, which
-// executes the same programs on a machine without one.  A minibatch is three kernels, one after
-// another: PpoRows, PpoSum, PpoDescend.  Nothing is added up in an order that could change.
+// executes the same programs on a machine without one.  A minibatch is PpoRows, PpoSum, PpoSquares,
+// PpoDescend, one after another.  With ranks PpoSharedFloats() floats are summed over them between
+// PpoSum and PpoSquares.  Nothing is added up in an order that could change.
 
 // Whether the actor's blocks, or the critic's, add up this sum.
 TROUPE_DEVICE inline bool IsOfPart(int sum, bool actor) { return (sum == kValueLossSum) != actor; }
@@ -33,16 +34,15 @@ TROUPE_DEVICE void PpoRows(const Block& block, const PpoTask& task, int minibatc
   const PpoPart& part = is_actor ? task.actor : task.critic;
   const int mine = block.index % task.row_blocks;
   const PpoTile tile = TileIn(block, task, part);
-  const PpoScale scale = is_actor ? ScaleOfMinibatch(block, task, b, tile.scratch) : PpoScale{0, 1};
   float* const gradient = part.partial + static_cast<int64_t>(mine) * part.size;
   const int stride = task.row_blocks * task.tile_rows;
   double sums[kNumPpoSums] = {};
-  if (block.index == 0) sums[kEntropySum] = EntropyOf(task);
+  if (block.index == 0) sums[kEntropySum] = b.share() * EntropyOf(task);
   bool add = false;
   for (int64_t begin = mine * task.tile_rows; begin < b.rows; begin += stride) {
     const int rows =
         static_cast<int>(b.rows - begin < task.tile_rows ? b.rows - begin : task.tile_rows);
-    PpoDifferentiate(block, task, part, tile, b.order + begin, rows, scale, b.rows, add, gradient);
+    PpoDifferentiate(block, task, part, tile, b.order + begin, rows, b.whole, add, gradient);
     add = true;
     for (int row = 0; row < rows && block.thread == 0; ++row) {
       for (int i = 0; i < kNumPpoSums; ++i) {
@@ -75,25 +75,44 @@ TROUPE_DEVICE void ForMyParameters(const Block& block, const PpoTask& task, cons
   }
 }
 
-// Kernel 2, task.sum_blocks blocks: the gradient is the sum of all blocks' parts.
+// Kernel 2, task.sum_blocks blocks: gradient and losses are the sums of all blocks' parts.
 template <typename Block>
 TROUPE_DEVICE void PpoSum(const Block& block, const PpoTask& task, int minibatch) {
-  if (MinibatchOf(task, minibatch).rows == 0) return;
-  double squares = 0;
+  const PpoMinibatch b = MinibatchOf(task, minibatch);
+  if (b.rows == 0) return;
   ForMyParameters(block, task, [&](const PpoPart& part, int i) {
-    float sum = i < part.network_size ? 0 : -static_cast<float>(task.entropy_coefficient);
+    float sum =
+        i < part.network_size ? 0 : static_cast<float>(-b.share() * task.entropy_coefficient);
     for (int from = 0; from < task.row_blocks; ++from) {
       sum += part.partial[static_cast<int64_t>(from) * part.size + i];
     }
     part.gradient[i] = sum;
-    squares += static_cast<double>(sum) * sum;
+  });
+  if (block.index != 0) return;
+  for (int i = block.thread; i < kNumPpoSums; i += block.threads) {
+    double sum = 0;
+    for (int from = 0; from < task.row_blocks; ++from) {
+      sum += task.row_sums[from * kNumPpoSums + i];
+    }
+    task.sums[i] = static_cast<float>(sum);
+  }
+}
+
+// Kernel 3, the same blocks, of which each thread reads what it wrote in kernel 2 or, with ranks,
+// what they have made of it: the gradient's squared norm.
+template <typename Block>
+TROUPE_DEVICE void PpoSquares(const Block& block, const PpoTask& task, int minibatch) {
+  if (MinibatchOf(task, minibatch).rows == 0) return;
+  double squares = 0;
+  ForMyParameters(block, task, [&](const PpoPart& part, int i) {
+    squares += static_cast<double>(part.gradient[i]) * part.gradient[i];
   });
   squares = SumOverBlock(block, squares, block.shared);
   if (block.thread == 0) task.squares[block.index] = squares;
 }
 
 // By one thread alone.
-TROUPE_DEVICE inline void NoteOutcome(const double* sums, bool too_far, PpoOutcome& outcome) {
+TROUPE_DEVICE inline void NoteOutcome(const float* sums, bool too_far, PpoOutcome& outcome) {
   if (too_far) {
     outcome.stopped = 1;
     return;
@@ -103,9 +122,9 @@ TROUPE_DEVICE inline void NoteOutcome(const double* sums, bool too_far, PpoOutco
   for (int i = 0; i < kNumPpoSums; ++i) outcome.sums[i] += sums[i];
 }
 
-// Kernel 3, task.sum_blocks blocks: Adam.  One thread also notes the outcome, of which the others
-// read only what it leaves alone: a minibatch's number says how many steps there were before, and
-// once the policy is too far its sums stay, so that every later call finds it too far.
+// Kernel 4, the same blocks: Adam.  One thread also notes the outcome, of which the others read
+// only what it leaves alone: a minibatch's number says how many steps there were before, and once
+// the policy is too far it stays so: its sums stay or, as ranks go on adding them up, grow.
 template <typename Block>
 TROUPE_DEVICE void PpoDescend(const Block& block, const PpoTask& task, int minibatch) {
   const PpoRun& run = *task.run;
@@ -113,16 +132,8 @@ TROUPE_DEVICE void PpoDescend(const Block& block, const PpoTask& task, int minib
   double squares = 0;
   for (int i = block.thread; i < task.sum_blocks; i += block.threads) squares += task.squares[i];
   const double norm = sqrt(SumOverBlock(block, squares, block.shared));
-  double* const sums = block.shared;
-  for (int i = block.thread; i < kNumPpoSums; i += block.threads) {
-    sums[i] = 0;
-    for (int from = 0; from < task.row_blocks; ++from) {
-      sums[i] += task.row_sums[from * kNumPpoSums + i];
-    }
-  }
-  block.Sync();
-  const bool too_far = task.max_kl > 0 && sums[kKlSum] > task.max_kl;
-  if (block.index == 0 && block.thread == 0) NoteOutcome(sums, too_far, *task.outcome);
+  const bool too_far = task.max_kl > 0 && task.sums[kKlSum] > task.max_kl;
+  if (block.index == 0 && block.thread == 0) NoteOutcome(task.sums, too_far, *task.outcome);
   if (too_far) return;
   const bool too_long = task.max_gradient_norm > 0 && norm > task.max_gradient_norm;
   const float factor = too_long ? static_cast<float>(task.max_gradient_norm / (norm + 1e-6)) : 1;

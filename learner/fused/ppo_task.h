@@ -28,8 +28,8 @@ struct PpoPart {
   HiddenUnit unit = HiddenUnit::kTanh;
   int32_t network_size = 0, size = 0;  // floats, without and with what lies behind the network
   float *values = nullptr, *m = nullptr, *v = nullptr;
-  float* gradient = nullptr;
-  float* partial = nullptr;  // [row blocks, size], a block's part of the gradient
+  float* gradient = nullptr;  // see PpoTask::sums
+  float* partial = nullptr;   // [row blocks, size], a block's part of the gradient
 };
 
 // What is added up over the rows of a minibatch, parts of means; the entropy is the policy's.
@@ -57,26 +57,33 @@ struct PpoTask {
   int32_t num_choices[kMaxPpoElements] = {};  // of each element then
   // Settings.
   PpoSurrogate surrogate = PpoSurrogate::kClip;
-  int32_t normalize_advantages = 0;
   double clip_epsilon = 0, value_clip = 0, value_coefficient = 0, entropy_coefficient = 0;
   double max_kl = 0, max_gradient_norm = 0;
   float adam_epsilon = 0;
   // The batch.
   const float *s = nullptr, *a = nullptr, *log_mu = nullptr, *advantage = nullptr,
               *target = nullptr, *v_old = nullptr;
-  const int32_t* order = nullptr;  // [epochs, rows]
+  const int32_t* order = nullptr;          // [epochs, rows]
+  const WholeMinibatch* wholes = nullptr;  // [epochs, minibatches]
   const PpoRun* run = nullptr;
   PpoOutcome* outcome = nullptr;
   // Blocks that differentiate rows, of each network, and those that add up their gradients.
   int32_t row_blocks = 0, sum_blocks = 0;
   int32_t tile_rows = 0;       // rows that pass through a block together
   double* row_sums = nullptr;  // [row_blocks, kNumPpoSums]
-  double* squares = nullptr;   // [sum_blocks], parts of the gradient's squared norm
+  // A minibatch's, behind the critic's gradient, which lies behind the actor's: what ranks add up.
+  float* sums = nullptr;
+  double* squares = nullptr;  // [sum_blocks], parts of the gradient's squared norm
 };
 
-// Bytes of memory that the threads of a block of PpoRows share: what they add up, then of the rows
-// of a tile the inputs, all layers' outputs, and two layers' gradients.
-inline int64_t PpoSharedBytes(const PpoTask& task, int64_t threads, int64_t tile_rows) {
+// Floats from the actor's gradient to the end of the sums.
+inline int64_t PpoSharedFloats(const PpoTask& task) {
+  return int64_t{task.actor.size} + task.critic.size + kNumPpoSums;
+}
+
+// Bytes of memory that the threads of a block of PpoRows share: of the rows of a tile what they add
+// up, the inputs, all layers' outputs, and two layers' gradients.
+inline int64_t PpoSharedBytes(const PpoTask& task, int64_t tile_rows) {
   int64_t most = 0;
   for (const PpoPart* part : {&task.actor, &task.critic}) {
     int64_t floats = task.observation_size, widest = 0;
@@ -87,8 +94,7 @@ inline int64_t PpoSharedBytes(const PpoTask& task, int64_t threads, int64_t tile
     floats += 2 * widest;
     most = floats > most ? floats : most;
   }
-  return threads * static_cast<int64_t>(sizeof(double)) +
-         tile_rows * ((kNumPpoSums + 1) * static_cast<int64_t>(sizeof(double)) +
+  return tile_rows * ((kNumPpoSums + 1) * static_cast<int64_t>(sizeof(double)) +
                       most * static_cast<int64_t>(sizeof(float)));
 }
 

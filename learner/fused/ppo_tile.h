@@ -30,48 +30,31 @@ TROUPE_DEVICE double SumOverBlock(const Block& block, double value, double* scra
   return sum;
 }
 
+// The rows of a minibatch that are here, and what is to be known of all of it.
 struct PpoMinibatch {
   const int32_t* order;
   int64_t rows;
+  WholeMinibatch whole;
+
+  TROUPE_DEVICE double share() const {
+    return static_cast<double>(rows) / static_cast<double>(whole.rows);
+  }
 };
 
 // Number `i` of the epoch that is under way; no rows: there is none, or no more steps are taken.
 TROUPE_DEVICE inline PpoMinibatch MinibatchOf(const PpoTask& task, int i) {
   const PpoRun& run = *task.run;
-  if (task.outcome->stopped || i >= run.minibatches) return {nullptr, 0};
+  if (task.outcome->stopped || i >= run.minibatches) return {nullptr, 0, {}};
   const int64_t begin = i * run.rows / run.minibatches, end = (i + 1) * run.rows / run.minibatches;
-  return {task.order + task.outcome->epoch * run.rows + begin, end - begin};
-}
-
-// What standardizes a minibatch's advantages: (A - mean) * inverse_std.
-struct PpoScale {
-  double mean, inverse_std;
-};
-
-template <typename Block>
-TROUPE_DEVICE PpoScale ScaleOfMinibatch(const Block& block, const PpoTask& task,
-                                        const PpoMinibatch& b, double* scratch) {
-  if (!task.normalize_advantages || b.rows < 2) return {0, 1};
-  double sum = 0;
-  for (int64_t i = block.thread; i < b.rows; i += block.threads) {
-    sum += task.advantage[b.order[i]];
-  }
-  const double mean = SumOverBlock(block, sum, scratch) / static_cast<double>(b.rows);
-  double squares = 0;
-  for (int64_t i = block.thread; i < b.rows; i += block.threads) {
-    const double difference = task.advantage[b.order[i]] - mean;
-    squares += difference * difference;
-  }
-  squares = SumOverBlock(block, squares, scratch);
-  return {mean, 1 / (sqrt(squares / static_cast<double>(b.rows - 1)) + 1e-8)};
+  return {task.order + task.outcome->epoch * run.rows + begin, end - begin,
+          task.wholes[task.outcome->epoch * run.minibatches + i]};
 }
 
 // The memory that a block of PpoRows shares; see PpoSharedBytes.
 struct PpoTile {
-  double* scratch;  // [threads]
-  double* sums;     // [rows, kNumPpoSums], of each row
-  double* slope;    // [rows], the loss's derivative by log pi
-  float* h;         // the rows' inputs, then each layer's outputs
+  double* sums;   // [rows, kNumPpoSums], of each row
+  double* slope;  // [rows], the loss's derivative by log pi
+  float* h;       // the rows' inputs, then each layer's outputs
   float *d,
       *d_next;  // the loss's gradients by a layer's outputs before the unit, and by those below
 };
@@ -79,8 +62,7 @@ struct PpoTile {
 template <typename Block>
 TROUPE_DEVICE PpoTile TileIn(const Block& block, const PpoTask& task, const PpoPart& part) {
   PpoTile tile;
-  tile.scratch = block.shared;
-  tile.sums = tile.scratch + block.threads;
+  tile.sums = block.shared;
   tile.slope = tile.sums + task.tile_rows * kNumPpoSums;
   tile.h = reinterpret_cast<float*>(tile.slope + task.tile_rows);
   int width = task.observation_size, widest = 0;
@@ -167,12 +149,13 @@ TROUPE_DEVICE void PpoBackward(const Block& block, const PpoTask& task, const Pp
 
 // The loss of one row by its log pi, into row `row` of the tile.
 TROUPE_DEVICE inline void PpoSurrogateRow(const PpoTask& task, const PpoTile& tile, int row,
-                                          int32_t step, double log_pi, const PpoScale& scale,
-                                          double minibatch_rows) {
-  const double log_r = log_pi - task.log_mu[step], r = exp(log_r), b = minibatch_rows;
+                                          int32_t step, double log_pi,
+                                          const WholeMinibatch& whole) {
+  const double log_r = log_pi - task.log_mu[step], r = exp(log_r);
+  const auto b = static_cast<double>(whole.rows);
   const SurrogateOfStep surrogate =
       SurrogateOf(task.surrogate, task.clip_epsilon, log_pi, r,
-                  (task.advantage[step] - scale.mean) * scale.inverse_std);
+                  (task.advantage[step] - whole.scale.mean) * whole.scale.inverse_std);
   double* const sums = tile.sums + row * kNumPpoSums;
   sums[kSurrogateSum] = surrogate.value / b;
   sums[kKlSum] = (r - 1 - log_r) / b;
@@ -184,7 +167,7 @@ TROUPE_DEVICE inline void PpoSurrogateRow(const PpoTask& task, const PpoTile& ti
 // The same by the actor's head, [action_size] means, and the gradient by them.
 TROUPE_DEVICE inline void PpoGaussianRow(const PpoTask& task, const PpoTile& tile,
                                          const float* means, int row, int32_t step,
-                                         const PpoScale& scale, int64_t minibatch_rows) {
+                                         const WholeMinibatch& whole) {
   const int size = task.action_size;
   const float* const log_std = task.actor.values + task.actor.network_size;
   const float* const mean = means + row * size;
@@ -194,7 +177,7 @@ TROUPE_DEVICE inline void PpoGaussianRow(const PpoTask& task, const PpoTile& til
                      exp(-static_cast<double>(log_std[j]));
     log_pi -= 0.5 * z * z + log_std[j] + 0.918938533204672742;  // log(2 pi) / 2
   }
-  PpoSurrogateRow(task, tile, row, step, log_pi, scale, static_cast<double>(minibatch_rows));
+  PpoSurrogateRow(task, tile, row, step, log_pi, whole);
   for (int j = 0; j < size; ++j) {
     const double inverse_std = exp(-static_cast<double>(log_std[j]));
     const double z = (task.a[static_cast<int64_t>(step) * size + j] - mean[j]) * inverse_std;
@@ -205,8 +188,8 @@ TROUPE_DEVICE inline void PpoGaussianRow(const PpoTask& task, const PpoTile& til
 // The same by logits, element by element.
 TROUPE_DEVICE inline void PpoChoiceRow(const PpoTask& task, const PpoTile& tile,
                                        const float* logits, int row, int32_t step,
-                                       const PpoScale& scale, int64_t minibatch_rows) {
-  const auto b = static_cast<double>(minibatch_rows);
+                                       const WholeMinibatch& whole) {
+  const auto b = static_cast<double>(whole.rows);
   const int head_size = task.actor.layers[task.actor.num_layers - 1].n;
   const float* const choices = task.a + static_cast<int64_t>(step) * task.action_size;
   const float* l = logits + row * head_size;
@@ -217,7 +200,7 @@ TROUPE_DEVICE inline void PpoChoiceRow(const PpoTask& task, const PpoTile& tile,
     entropy += of.entropy;
     l += task.num_choices[element];
   }
-  PpoSurrogateRow(task, tile, row, step, log_pi, scale, b);
+  PpoSurrogateRow(task, tile, row, step, log_pi, whole);
   tile.sums[row * kNumPpoSums + kEntropySum] = entropy / b;
   l = logits + row * head_size;
   float* d = tile.d + row * head_size;
@@ -235,8 +218,8 @@ TROUPE_DEVICE inline void PpoChoiceRow(const PpoTask& task, const PpoTile& tile,
 
 TROUPE_DEVICE inline void PpoCriticRow(const PpoTask& task, const PpoTile& tile,
                                        const float* values, int row, int32_t step,
-                                       int64_t minibatch_rows) {
-  const auto b = static_cast<double>(minibatch_rows);
+                                       const WholeMinibatch& whole) {
+  const auto b = static_cast<double>(whole.rows);
   const ValueLossOfStep value =
       ValueLossOf(task.value_clip, values[row], task.v_old[step], task.target[step]);
   tile.sums[row * kNumPpoSums + kValueLossSum] = 0.5 * value.loss / b;
@@ -268,8 +251,7 @@ TROUPE_DEVICE void PpoLogStdGradient(const Block& block, const PpoTask& task, co
 template <typename Block>
 TROUPE_DEVICE void PpoDifferentiate(const Block& block, const PpoTask& task, const PpoPart& part,
                                     const PpoTile& tile, const int32_t* order, int rows,
-                                    const PpoScale& scale, int64_t minibatch_rows, bool add,
-                                    float* gradient) {
+                                    const WholeMinibatch& whole, bool add, float* gradient) {
   const bool is_actor = &part == &task.actor;
   const int inputs = task.observation_size;
   for (int i = block.thread; i < rows * inputs; i += block.threads) {
@@ -280,11 +262,11 @@ TROUPE_DEVICE void PpoDifferentiate(const Block& block, const PpoTask& task, con
   const float* const head = InputsOf(task, part, tile, part.num_layers);
   for (int row = block.thread; row < rows; row += block.threads) {
     if (!is_actor) {
-      PpoCriticRow(task, tile, head, row, order[row], minibatch_rows);
+      PpoCriticRow(task, tile, head, row, order[row], whole);
     } else if (task.discrete) {
-      PpoChoiceRow(task, tile, head, row, order[row], scale, minibatch_rows);
+      PpoChoiceRow(task, tile, head, row, order[row], whole);
     } else {
-      PpoGaussianRow(task, tile, head, row, order[row], scale, minibatch_rows);
+      PpoGaussianRow(task, tile, head, row, order[row], whole);
     }
   }
   block.Sync();

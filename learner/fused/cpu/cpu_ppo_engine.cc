@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "learner/fused/cpu/padded_mlp.h"
 #include "learner/fused/cpu/thread_team.h"
 #include "learner/ppo_gradient.h"
+#include "learner/whole_minibatches.h"
 
 namespace troupe::cpu {
 namespace {
@@ -67,12 +69,6 @@ struct Part {
   }
 };
 
-// What is to be known of a minibatch as a whole, the parts of other ranks included.
-struct WholeMinibatch {
-  int64_t rows = 0;
-  AdvantageScale scale;
-};
-
 class CpuPpoEngine final : public PpoEngine {
  public:
   CpuPpoEngine(const PpoModel& model, int num_threads, RankGroup* ranks, const Kernels& kernels)
@@ -105,8 +101,6 @@ class CpuPpoEngine final : public PpoEngine {
 
   absl::StatusOr<PpoProgress> Improve(const PpoStepArrays& steps, const PpoSchedule& schedule,
                                       double learning_rate) override {
-    wholes_.resize(schedule.minibatches);
-    advantages_.resize(schedule.rows);
     progress_ = {};
     status_ = absl::OkStatus();
     team_.Run([&](int thread) { ImproveOn(thread, steps, schedule, learning_rate); });
@@ -124,7 +118,6 @@ class CpuPpoEngine final : public PpoEngine {
               const WholeMinibatch& whole, double learning_rate, int turn);
   // Fills wholes_ for an epoch's minibatches.
   absl::Status LookAt(const PpoStepArrays& steps, const PpoSchedule& schedule, int64_t epoch);
-  absl::Status LookAtAllRanks();
   // Replaces gradient and loss by their sums over the ranks.
   absl::Status SumOverRanks(int turn);
   void AddLoss(int turn);
@@ -155,6 +148,7 @@ class CpuPpoEngine final : public PpoEngine {
   AlignedFloats a_, log_mu_, advantage_, target_, v_old_;
   // Of the epoch that is under way, in its order.
   std::vector<float> advantages_;
+  std::vector<int64_t> sizes_;
   std::vector<WholeMinibatch> wholes_;
   std::vector<float> shared_;  // what is summed over the ranks
   // Of a minibatch and the one before, which the other thread may still read: the actor's loss, the
@@ -188,41 +182,17 @@ void CpuPpoEngine::ImproveOn(int thread, const PpoStepArrays& steps, const PpoSc
 
 absl::Status CpuPpoEngine::LookAt(const PpoStepArrays& steps, const PpoSchedule& schedule,
                                   int64_t epoch) {
-  wholes_.resize(schedule.minibatches);
   advantages_.resize(schedule.rows);
+  sizes_.resize(schedule.minibatches);
   const int64_t* const order = schedule.order.data() + epoch * schedule.rows;
   for (int64_t i = 0; i < schedule.rows; ++i) advantages_[i] = steps.advantage[order[i]];
-  const float* advantage = advantages_.data();
   for (int64_t i = 0; i < schedule.minibatches; ++i) {
-    const auto rows = static_cast<int64_t>(schedule.Minibatch(epoch, i).size());
-    wholes_[i] = {rows, ranks_ == nullptr ? ScaleOf(config_, advantage, rows) : AdvantageScale()};
-    advantage += rows;
+    sizes_[i] = static_cast<int64_t>(schedule.Minibatch(epoch, i).size());
   }
-  return ranks_ == nullptr ? absl::OkStatus() : LookAtAllRanks();
-}
-
-absl::Status CpuPpoEngine::LookAtAllRanks() {
-  const size_t count = wholes_.size();
-  std::vector<double> sums(2 * count), squares(count);
-  const float* advantage = advantages_.data();
-  for (size_t i = 0; i < count; ++i) {
-    sums[count + i] = static_cast<double>(wholes_[i].rows);
-    for (int64_t row = 0; row < wholes_[i].rows; ++row) sums[i] += *advantage++;
-  }
-  absl::Status status = ranks_->Sum(absl::MakeSpan(sums));
-  if (!status.ok()) return status;
-  advantage = advantages_.data();
-  for (size_t i = 0; i < count; ++i) {
-    const double mean = sums[i] / sums[count + i];
-    for (int64_t row = 0; row < wholes_[i].rows; ++row, ++advantage) {
-      squares[i] += (*advantage - mean) * (*advantage - mean);
-    }
-  }
-  if (status = ranks_->Sum(absl::MakeSpan(squares)); !status.ok()) return status;
-  for (size_t i = 0; i < count; ++i) {
-    wholes_[i].rows = std::llround(sums[count + i]);
-    wholes_[i].scale = ScaleOf(config_, wholes_[i].rows, sums[i], squares[i]);
-  }
+  absl::StatusOr<std::vector<WholeMinibatch>> wholes =
+      LookAtMinibatches(config_, advantages_, sizes_, ranks_);
+  if (!wholes.ok()) return wholes.status();
+  wholes_ = *std::move(wholes);
   return absl::OkStatus();
 }
 

@@ -107,13 +107,16 @@ class HostPpoMachine final : public PpoMachine {
   }
 
   absl::Status RunEpochs(const PpoTask& task, int64_t epochs, int64_t minibatches) override {
-    shared_.resize(PpoSharedBytes(task, threads(), task.tile_rows) / 8 + 1);
+    shared_.resize(std::max<int64_t>(PpoSharedBytes(task, task.tile_rows) / 8 + 1, threads()));
     for (int64_t epoch = 0; epoch < epochs; ++epoch) {
       PpoBeginEpoch(task);
       // A graph may have more minibatches than the batch.
       for (int i = 0; i < minibatches + 1; ++i) {
         RunBlocks(2 * task.row_blocks, [&](const HostBlock& block) { PpoRows(block, task, i); });
-        RunBlocks(task.sum_blocks, [&](const HostBlock& block) { PpoSum(block, task, i); });
+        RunBlocks(task.sum_blocks, [&](const HostBlock& block) {
+          PpoSum(block, task, i);
+          PpoSquares(block, task, i);
+        });
         RunBlocks(task.sum_blocks, [&](const HostBlock& block) { PpoDescend(block, task, i); });
       }
     }

@@ -1,82 +1,20 @@
 // Updates that ranks share on GPUs, executed by this machine, against those of one learner with the
 // whole batch.
 #include <cmath>
-#include <memory>
+#include <functional>
 #include <string>
-#include <thread>
 #include <vector>
 
-#include "absl/synchronization/mutex.h"
 #include "gtest/gtest.h"
 #include "learner/fused/cpu/cpu_sac_engine.h"
 #include "learner/fused/cuda_sac_engine.h"
-#include "tests/gpu_on_host/cuda_runtime_api.h"
+#include "tests/unit/fused/host_ranks.h"
 #include "tests/unit/fused/random_sac.h"
 
 namespace troupe {
 namespace {
 
-constexpr int kRanks = 2, kUpdates = 6;
-
-// Where the ranks meet, each in a thread of its own.
-class MeetingPlace final {
- public:
-  // All ranks' numbers, once all have given theirs.  Every rank makes as many calls.
-  std::vector<std::vector<float>> Exchange(int rank, std::vector<float> mine) {
-    const absl::MutexLock lock(&mutex_);
-    const int64_t call = calls_[rank]++;
-    if (static_cast<int64_t>(given_.size()) <= call) given_.resize(call + 1);
-    given_[call].resize(kRanks);
-    given_[call][rank] = std::move(mine);
-    const auto all_came = [&] {
-      for (int64_t calls : calls_) {
-        if (calls <= call) return false;
-      }
-      return true;
-    };
-    mutex_.Await(absl::Condition(&all_came));
-    return given_[call];
-  }
-
- private:
-  absl::Mutex mutex_;
-  int64_t calls_[kRanks] = {};
-  std::vector<std::vector<std::vector<float>>> given_;
-};
-
-class HostRanks final : public RankGroup {
- public:
-  enum class Capture { kPossible, kFails };
-  HostRanks(int rank, MeetingPlace* place, Capture capture)
-      : rank_(rank), place_(place), capture_(capture) {}
-
-  int rank() const override { return rank_; }
-  int size() const override { return kRanks; }
-  absl::Status Sum(absl::Span<float> values) override { return Refuse(); }
-  absl::Status Sum(absl::Span<double> values) override { return Refuse(); }
-  absl::StatusOr<int64_t> Least(int64_t value) override { return Refuse(); }
-  absl::StatusOr<std::string> FromFirst(std::string bytes) override { return Refuse(); }
-
-  absl::Status SumOnDevice(float* values, int64_t n, void* stream) override {
-    const int call = calls_++;  // the first meets the ranks, the next two are to be captured
-    if (capture_ == Capture::kFails && (call == 1 || call == 2)) {
-      return absl::InternalError("this cannot be captured");
-    }
-    gpu_on_host::Give(static_cast<cudaStream_t>(stream), [this, values, n] {
-      const auto all = place_->Exchange(rank_, {values, values + n});
-      for (int64_t i = 0; i < n; ++i) values[i] = all[0][i] + all[1][i];
-    });
-    return absl::OkStatus();
-  }
-
- private:
-  static absl::Status Refuse() { return absl::UnimplementedError("not on the host"); }
-
-  const int rank_;
-  MeetingPlace* const place_;
-  const Capture capture_;
-  int calls_ = 0;
-};
+constexpr int kUpdates = 6;
 
 double Distance(const std::vector<float>& a, const std::vector<float>& b) {
   EXPECT_EQ(a.size(), b.size());
@@ -104,29 +42,23 @@ struct Outcome {
   SacStatistics statistics;
 };
 
-// Of both ranks, each in a thread of its own, then of one learner, on the CPU.
-std::vector<Outcome> LearnTogether(const SacModel& model, HostRanks::Capture capture,
+// Of both ranks, each in a thread of its own, then of one learner, on the CPU.  `failures`: of what
+// is to be captured.
+std::vector<Outcome> LearnTogether(const SacModel& model, int failures,
                                    const std::function<void(SacEngine&, int rank)>& learn) {
-  std::vector<Outcome> outcomes(kRanks + 1);
+  std::vector<Outcome> outcomes(kHostRanks + 1);
   const SacState begin = RandomSac(model).State();
-  MeetingPlace place;
-  std::vector<std::thread> threads;
-  threads.reserve(kRanks);
-  for (int rank = 0; rank < kRanks; ++rank) {
-    threads.emplace_back([&, rank] {
-      HostRanks ranks(rank, &place, capture);
-      const auto engine = MakeCudaSacEngine(model, {.exact = true, .updates_per_graph = 2}, &ranks);
-      ASSERT_TRUE(engine.ok()) << engine.status();
-      ASSERT_TRUE((*engine)->Load(begin).ok());
-      learn(**engine, rank);
-      outcomes[rank] = {*(*engine)->Save(), *(*engine)->Statistics()};
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
+  RunHostRanks({failures, failures}, [&](RankGroup& ranks) {
+    const auto engine = MakeCudaSacEngine(model, {.exact = true, .updates_per_graph = 2}, &ranks);
+    ASSERT_TRUE(engine.ok()) << engine.status();
+    ASSERT_TRUE((*engine)->Load(begin).ok());
+    learn(**engine, ranks.rank());
+    outcomes[ranks.rank()] = {*(*engine)->Save(), *(*engine)->Statistics()};
+  });
   const auto alone = MakeCpuSacEngine(model);
   EXPECT_TRUE(alone->Load(begin).ok());
   learn(*alone, -1);
-  outcomes[kRanks] = {*alone->Save(), *alone->Statistics()};
+  outcomes[kHostRanks] = {*alone->Save(), *alone->Statistics()};
   return outcomes;
 }
 
@@ -138,7 +70,7 @@ void ExpectAsOne(const std::vector<Outcome>& outcomes) {
   EXPECT_EQ(first.critics.v, second.critics.v);
   EXPECT_EQ(first.target_critics, second.target_critics);
   EXPECT_EQ(first.log_alpha.values, second.log_alpha.values);
-  const SacState& alone = outcomes[kRanks].state;
+  const SacState& alone = outcomes[kHostRanks].state;
   EXPECT_LT(Distance(first.actor.values, alone.actor.values), 1e-4);
   EXPECT_LT(Distance(first.critics.values, alone.critics.values), 1e-4);
   EXPECT_LT(Distance(first.critics.m, alone.critics.m), 1e-3);
@@ -146,14 +78,14 @@ void ExpectAsOne(const std::vector<Outcome>& outcomes) {
   EXPECT_NEAR(first.log_alpha.values[0], alone.log_alpha.values[0], 1e-4);
   EXPECT_EQ(first.updates, alone.updates);
   EXPECT_EQ(first.actor.steps, alone.actor.steps);
-  const SacStatistics &shared = outcomes[0].statistics, &whole = outcomes[kRanks].statistics;
+  const SacStatistics &shared = outcomes[0].statistics, &whole = outcomes[kHostRanks].statistics;
   EXPECT_NEAR(shared.q_loss, whole.q_loss, 1e-3);
   EXPECT_NEAR(shared.q_mean, whole.q_mean, 1e-3);
   EXPECT_NEAR(shared.actor_loss, whole.actor_loss, 1e-3);
   EXPECT_NEAR(shared.entropy, whole.entropy, 1e-3);
 }
 
-class SharedCudaUpdateTest : public testing::TestWithParam<HostRanks::Capture> {};
+class SharedCudaUpdateTest : public testing::TestWithParam<int> {};
 
 TEST_P(SharedCudaUpdateTest, RanksAreOneLearnerWithTheirBatches) {
   const SacModel model = Model();
@@ -197,24 +129,14 @@ TEST_P(SharedCudaUpdateTest, RanksThatDrawFromEqualReplicasAreOneLearner) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Captured, SharedCudaUpdateTest,
-                         testing::Values(HostRanks::Capture::kPossible, HostRanks::Capture::kFails),
+// Two graphs are captured, one after another.
+INSTANTIATE_TEST_SUITE_P(Captured, SharedCudaUpdateTest, testing::Values(0, 2),
                          [](const auto& info) {
-                           return info.param == HostRanks::Capture::kPossible ? "AsAGraph"
-                                                                              : "KernelByKernel";
+                           return info.param == 0 ? "AsAGraph" : "KernelByKernel";
                          });
 
 TEST(CudaRanksTest, RanksThatSumOnTheHostAreRefused) {
-  class OnTheHost final : public RankGroup {
-   public:
-    int rank() const override { return 0; }
-    int size() const override { return 1; }
-    absl::Status Sum(absl::Span<float> values) override { return absl::OkStatus(); }
-    absl::Status Sum(absl::Span<double> values) override { return absl::OkStatus(); }
-    absl::StatusOr<int64_t> Least(int64_t value) override { return value; }
-    absl::StatusOr<std::string> FromFirst(std::string bytes) override { return bytes; }
-  };
-  OnTheHost ranks;
+  RankOnTheHost ranks;
   const absl::Status status = MakeCudaSacEngine(Model(), {}, &ranks).status();
   EXPECT_TRUE(absl::IsUnimplemented(status)) << status;
 }
