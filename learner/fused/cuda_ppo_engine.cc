@@ -96,8 +96,9 @@ class CudaPpoMachine final : public PpoMachine {
     absl::Status status =
         CudaStatus(LaunchPpoGradient(task, i, /*with_squares=*/alone, stream_), "PPO's gradient");
     if (!alone && status.ok()) status = SumOverRanks(task);
-    if (!alone && status.ok())
+    if (!alone && status.ok()) {
       status = CudaStatus(LaunchPpoSquares(task, i, stream_), "PpoSquares");
+    }
     return status.ok() ? CudaStatus(LaunchPpoDescend(task, i, stream_), "PpoDescend") : status;
   }
 

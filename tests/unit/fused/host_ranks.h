@@ -69,6 +69,9 @@ class HostRanks final : public RankGroup {
     return absl::UnimplementedError("no bytes");
   }
 
+  // Sums on the GPU that were asked for, those of graphs once for each graph.
+  int calls() const { return calls_; }
+
   absl::Status SumOnDevice(float* values, int64_t n, void* stream) override {
     const int call = calls_++;
     if (call >= 1 && call <= failures_) return absl::InternalError("this cannot be captured");
@@ -91,7 +94,7 @@ class HostRanks final : public RankGroup {
 
 // Runs `one` for each rank, in a thread of its own.  `failures`: of each rank.
 inline void RunHostRanks(const std::vector<int>& failures,
-                         const std::function<void(RankGroup&)>& one) {
+                         const std::function<void(HostRanks&)>& one) {
   MeetingPlace place;
   std::vector<std::thread> threads;
   for (int rank = 0; rank < kHostRanks; ++rank) {
