@@ -12,6 +12,7 @@
 #include <torch/script.h>
 #include <torch/torch.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -22,7 +23,9 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "common/flat_parameters.h"
+#include "common/image_encoder.h"
 #include "common/policy.h"
 #include "common/policy_codec.h"
 #include "common/recurrence.h"
@@ -144,6 +147,22 @@ PolicyMetadata MetadataOf(const Kind& kind) {
   return metadata;
 }
 
+// Features in the hundreds would round away what is to be compared.  Where no LayerNorm keeps them
+// small the encoder's weights are of the size that keeps them as large as the pixels (He et al.,
+// arXiv 1502.01852).
+void Randomize(const PolicyMetadata& metadata, FlatParameters& actor) {
+  const torch::NoGradGuard no_grad;
+  actor.values().normal_(0, 0.6);
+  if (EncoderOf(metadata).layer_norm) return;
+  for (size_t i = 0; i < actor.specs().size(); ++i) {
+    const ParameterSpec& spec = actor.specs()[i];
+    if (!absl::StartsWith(spec.name, "encoder.") || spec.shape.size() < 2) continue;
+    const bool convolves = spec.shape.size() == 4;  // outputs first, a linear layer's inputs
+    const int64_t fan_in = convolves ? actor.frozen()[i].numel() / spec.shape[0] : spec.shape[0];
+    actor.frozen()[i].normal_(0, std::sqrt(2 / static_cast<double>(fan_in)));
+  }
+}
+
 void Make(const std::string& folder) {
   std::filesystem::create_directories(folder);
   uint64_t seed = 0;
@@ -151,8 +170,7 @@ void Make(const std::string& folder) {
     const PolicyMetadata metadata = MetadataOf(kind);
     FlatParameters actor(PolicyParameters(metadata), torch::kFloat32);
     torch::manual_seed(++seed);
-    const torch::NoGradGuard no_grad;
-    actor.values().normal_(0, 0.6);
+    Randomize(metadata, actor);
     PolicyStatistics statistics;
     if (kind.normalized) {
       statistics = {torch::randn({kind.observation_size}),
