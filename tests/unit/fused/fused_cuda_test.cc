@@ -6,22 +6,12 @@
 #include "gtest/gtest.h"
 #include "learner/fused/cpu/cpu_sac_engine.h"
 #include "learner/fused/cuda_sac_engine.h"
+#include "tests/unit/fused/distance.h"
 #include "tests/unit/fused/random_sac.h"
 
 namespace troupe {
 
 namespace {
-
-// ||a - b|| / ||b||.
-double Distance(const std::vector<float>& a, const std::vector<float>& b) {
-  EXPECT_EQ(a.size(), b.size());
-  double difference = 0, norm = 0;
-  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
-    difference += std::pow(static_cast<double>(a[i]) - b[i], 2);
-    norm += std::pow(static_cast<double>(b[i]), 2);
-  }
-  return std::sqrt(difference / std::max(norm, 1e-300));
-}
 
 #ifdef TROUPE_GPU_ON_HOST
 constexpr bool kOnHost = true;  // which takes a thousand times longer

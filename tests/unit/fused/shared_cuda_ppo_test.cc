@@ -1,17 +1,15 @@
 // PPO's batches that ranks share on GPUs, executed by this machine, against those of one learner
 // with the whole batch.
-#include <algorithm>
 #include <cmath>
-#include <memory>
-#include <numeric>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "gtest/gtest.h"
 #include "learner/fused/cpu/cpu_ppo_engine.h"
 #include "learner/fused/cuda_ppo_engine.h"
+#include "tests/unit/fused/distance.h"
 #include "tests/unit/fused/host_ranks.h"
+#include "tests/unit/fused/random_ppo.h"
 
 namespace troupe {
 namespace {
@@ -26,94 +24,38 @@ struct SharedCase {
   std::vector<int> failures = {0, 0};  // of what each rank is to capture
 };
 
-struct Vectors {
-  std::vector<float> values, m, v;
-  int64_t steps = 0;
-
-  DescendedFloats View() { return {values.data(), m.data(), v.data(), steps}; }
-};
-
 struct Learned {
-  Vectors actor, critic;
+  PpoVectors actor, critic;
   std::vector<PpoProgress> progress;
-};
-
-// Steps with the order in which an epoch after another takes them.
-struct Batch {
-  int64_t minibatches = 0;
-  std::vector<float> s, a, log_mu, advantage, target, v_old;
-  std::vector<int64_t> order;
-
-  int64_t rows() const { return static_cast<int64_t>(log_mu.size()); }
-
-  void Improve(PpoEngine& engine, Learned& learned) const {
-    const auto progress = engine.Improve(
-        {.s = s.data(),
-         .a = a.data(),
-         .log_mu = log_mu.data(),
-         .advantage = advantage.data(),
-         .target = target.data(),
-         .v_old = v_old.data()},
-        {.rows = rows(), .epochs = kEpochs, .minibatches = minibatches, .order = order}, 1e-3);
-    ASSERT_TRUE(progress.ok()) << progress.status();
-    learned.progress.push_back(*progress);
-  }
 };
 
 class SharedCudaPpoTest : public testing::TestWithParam<SharedCase> {
  protected:
   PpoModel Model() const {
-    PpoModel model;
-    model.config.set_normalize_advantages(true);
-    model.config.set_value_clip(0.3);
-    model.config.set_max_gradient_norm(0.5);
-    model.config.set_entropy_coefficient(0.01);
-    model.config.set_max_kl(GetParam().max_kl);
+    PpoModel model = MakePpoModel(GetParam().max_kl);
     if (GetParam().discrete) model.num_choices = {4, 2};
     model.actor = MakeFlatNetwork(1, kObservation, {16, 7}, kHead);
     model.critic = MakeFlatNetwork(1, kObservation, {24}, 1);
     return model;
   }
 
-  std::vector<float> Normal(int64_t n, float scale = 1, float shift = 0) {
-    std::normal_distribution<float> distribution(shift, scale);
-    std::vector<float> numbers(n);
-    for (float& number : numbers) number = distribution(engine_);
-    return numbers;
-  }
-
-  Vectors Begin(int64_t size) {
-    return {
-        .values = Normal(size, 0.2f), .m = std::vector<float>(size), .v = std::vector<float>(size)};
-  }
-
   // `rows`: of a rank, minibatches of equal sizes.
-  Batch AnyBatch(int64_t rows, int64_t minibatches) {
+  PpoBatch AnyBatch(int64_t rows, int64_t minibatches) {
     const bool discrete = GetParam().discrete;
-    Batch b{.minibatches = minibatches,
-            .s = Normal(rows * kObservation),
-            .a = Normal(rows * kHead),
-            .log_mu = Normal(rows, 0.3f, discrete ? -2 : -8.4f),
-            .advantage = Normal(rows, 2, 1),
-            .target = Normal(rows),
-            .v_old = Normal(rows)};
-    if (discrete) {
-      b.a.resize(2 * rows);
-      for (size_t i = 0; i < b.a.size(); ++i)
-        b.a[i] = static_cast<float>(engine_() % (4 - i % 2 * 2));
-    }
-    for (int64_t epoch = 0; epoch < kEpochs; ++epoch) {
-      std::vector<int64_t> one(rows);
-      std::iota(one.begin(), one.end(), 0);
-      std::shuffle(one.begin(), one.end(), engine_);
-      b.order.insert(b.order.end(), one.begin(), one.end());
+    PpoBatch b =
+        random_.MakeBatch(rows, kObservation, kHead, discrete ? -2 : -8.4f, kEpochs, minibatches);
+    b.advantage = random_.Normal(rows, 2, 1);
+    if (!discrete) return b;
+    b.a.resize(2 * rows);
+    for (size_t i = 0; i < b.a.size(); ++i) {
+      b.a[i] = static_cast<float>(random_.engine()() % (4 - i % 2 * 2));
     }
     return b;
   }
 
   // Each minibatch is those of both together.
-  static Batch Joined(const Batch& first, const Batch& second) {
-    Batch all = first;
+  static PpoBatch Joined(const PpoBatch& first, const PpoBatch& second) {
+    PpoBatch all = first;
     const auto append = [](std::vector<float>& to, const std::vector<float>& from) {
       to.insert(to.end(), from.begin(), from.end());
     };
@@ -125,7 +67,7 @@ class SharedCudaPpoTest : public testing::TestWithParam<SharedCase> {
     append(all.v_old, second.v_old);
     all.order.clear();
     for (int64_t i = 0; i < kEpochs * all.minibatches; ++i) {
-      for (const Batch* part : {&first, &second}) {
+      for (const PpoBatch* part : {&first, &second}) {
         const int64_t size = part->rows() / all.minibatches;
         for (int64_t j = i * size; j < (i + 1) * size; ++j) {
           all.order.push_back(part->order[j] + (part == &second ? first.rows() : 0));
@@ -135,39 +77,34 @@ class SharedCudaPpoTest : public testing::TestWithParam<SharedCase> {
     return all;
   }
 
-  static double Distance(const std::vector<float>& a, const std::vector<float>& b) {
-    EXPECT_EQ(a.size(), b.size());
-    double difference = 0, norm = 0;
-    for (size_t i = 0; i < b.size(); ++i) {
-      difference += std::pow(static_cast<double>(a[i]) - b[i], 2);
-      norm += std::pow(static_cast<double>(b[i]), 2);
-    }
-    return std::sqrt(difference / norm);
-  }
-
-  static void Learn(PpoEngine& engine, const std::vector<Batch>& batches, Learned& learned) {
+  static void Learn(PpoEngine& engine, const std::vector<PpoBatch>& batches, Learned& learned) {
     ASSERT_TRUE(engine.Load(learned.actor.View(), learned.critic.View()).ok());
-    for (const Batch& batch : batches) ASSERT_NO_FATAL_FAILURE(batch.Improve(engine, learned));
+    for (const PpoBatch& batch : batches) {
+      const auto progress = batch.Improve(engine);
+      ASSERT_TRUE(progress.ok()) << progress.status();
+      learned.progress.push_back(*progress);
+    }
     DescendedFloats actor = learned.actor.View(), critic = learned.critic.View();
     ASSERT_TRUE(engine.Store(actor, critic).ok());
     learned.actor.steps = actor.steps;
     learned.critic.steps = critic.steps;
   }
 
-  std::mt19937_64 engine_{1};
+  RandomPpo random_;
 };
 
 TEST_P(SharedCudaPpoTest, RanksAreOneLearnerWithTheirBatches) {
   // A rank's batch grows alone; there are more minibatches than before, and fewer.
   const int64_t rows[][3] = {{40, 32, 4}, {60, 32, 4}, {20, 16, 2}, {48, 72, 8}, {40, 32, 4}};
-  std::vector<Batch> batches[kHostRanks + 1];
+  std::vector<PpoBatch> batches[kHostRanks + 1];
   for (const auto& [first, second, minibatches] : rows) {
     batches[0].push_back(AnyBatch(first, minibatches));
     batches[1].push_back(AnyBatch(second, minibatches));
     batches[kHostRanks].push_back(Joined(batches[0].back(), batches[1].back()));
   }
   const PpoModel model = Model();
-  Learned begin{Begin(model.actor.size + model.num_log_stds()), Begin(model.critic.size), {}};
+  Learned begin{
+      random_.Begin(model.actor.size + model.num_log_stds()), random_.Begin(model.critic.size), {}};
   Learned learned[kHostRanks + 1] = {begin, begin, begin};
   int sums[kHostRanks] = {};
   RunHostRanks(GetParam().failures, [&](HostRanks& ranks) {

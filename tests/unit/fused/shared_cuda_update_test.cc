@@ -1,6 +1,5 @@
 // Updates that ranks share on GPUs, executed by this machine, against those of one learner with the
 // whole batch.
-#include <cmath>
 #include <functional>
 #include <string>
 #include <vector>
@@ -8,6 +7,7 @@
 #include "gtest/gtest.h"
 #include "learner/fused/cpu/cpu_sac_engine.h"
 #include "learner/fused/cuda_sac_engine.h"
+#include "tests/unit/fused/distance.h"
 #include "tests/unit/fused/host_ranks.h"
 #include "tests/unit/fused/random_sac.h"
 
@@ -15,16 +15,6 @@ namespace troupe {
 namespace {
 
 constexpr int kUpdates = 6;
-
-double Distance(const std::vector<float>& a, const std::vector<float>& b) {
-  EXPECT_EQ(a.size(), b.size());
-  double difference = 0, norm = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    difference += std::pow(static_cast<double>(a[i]) - b[i], 2);
-    norm += std::pow(static_cast<double>(b[i]), 2);
-  }
-  return std::sqrt(difference / norm);
-}
 
 SacModel Model() {
   return {.observation_size = 5,

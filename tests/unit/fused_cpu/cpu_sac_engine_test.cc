@@ -2,13 +2,13 @@
 #include "learner/fused/cpu/cpu_sac_engine.h"
 
 #include <algorithm>
-#include <cmath>
 #include <memory>
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "tests/unit/fused/distance.h"
 #include "tests/unit/fused/random_sac.h"
 
 namespace troupe {
@@ -36,16 +36,6 @@ SacModel EnsembleModel(int64_t batch) {
   model.num_critics = 5;
   model.target_subset = 2;
   return model;
-}
-
-// ||a - b|| / ||b||.
-double Distance(const std::vector<float>& a, const std::vector<float>& b) {
-  double difference = 0, norm = 0;
-  for (size_t i = 0; i < b.size(); ++i) {
-    difference += std::pow(static_cast<double>(a[i]) - b[i], 2);
-    norm += std::pow(static_cast<double>(b[i]), 2);
-  }
-  return std::sqrt(difference / std::max(norm, 1e-300));
 }
 
 void ExpectNear(const SacState& a, const SacState& b, double tolerance) {

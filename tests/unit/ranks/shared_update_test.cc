@@ -1,9 +1,9 @@
 // Updates that ranks share against those of one learner with the whole batch.
-#include <cmath>
 
 #include "gtest/gtest.h"
 #include "learner/fused/cpu/cpu_sac_engine.h"
 #include "learner/sac.h"
+#include "tests/unit/fused/distance.h"
 #include "tests/unit/fused/random_sac.h"
 #include "tests/unit/learner/rows.h"
 #include "tests/unit/ranks/run_ranks.h"
@@ -14,16 +14,6 @@ namespace {
 using torch::Tensor;
 
 constexpr int kUpdates = 10;
-
-double Distance(const std::vector<float>& a, const std::vector<float>& b) {
-  EXPECT_EQ(a.size(), b.size());
-  double difference = 0, size = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    difference += std::pow(a[i] - b[i], 2);
-    size += std::pow(b[i], 2);
-  }
-  return std::sqrt(difference / size);
-}
 
 SacModel Model() {
   return {.observation_size = 5,
