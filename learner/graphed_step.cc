@@ -40,6 +40,14 @@ Transitions TransitionsOf(const std::vector<Tensor>& tensors) {
   return b;
 }
 
+// Older LibTorch is told of the generator before the capture; newer finds it when it draws.
+template <typename Graph>
+void Register(const at::Generator& generator, Graph& graph) {
+  if constexpr (requires { graph.register_generator_state(generator); }) {
+    graph.register_generator_state(generator);
+  }
+}
+
 class CudaGraphedStep final : public GraphedStep {
  public:
   CudaGraphedStep(const torch::Device& device, const at::Generator& generator, Step step)
@@ -97,7 +105,7 @@ class CudaGraphedStep final : public GraphedStep {
     auto graph = std::make_unique<at::cuda::CUDAGraph>();
     std::string why;
     try {
-      graph->register_generator_state(generator_);
+      Register(generator_, *graph);
       graph->capture_begin();
       const absl::Status status = step_(TransitionsOf(inputs_));
       why = status.ok() ? "" : std::string(status.message());
